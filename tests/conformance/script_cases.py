@@ -26,6 +26,8 @@ from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
 from flowq.broker.runs import Runs
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
+from flowq.broker.shards.channel import EntryId, Mark
+from flowq.broker.shards.target import Target
 from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
 from flowq.dead_letters.purging import Purging
@@ -388,3 +390,12 @@ async def _(lab: Lab) -> None:
 async def _(lab: Lab) -> None:
     await lab.redis(b"XADD", lab.keys.released, b"*", b"r", b"a reference\n")
     await lab.worker.broker.script(scripts.BODY_REFERENCES, [lab.keys.released], 1, 10, "0-0")
+
+
+@calls(scripts.BRIDGE)
+async def _(lab: Lab) -> None:
+    broker = lab.worker.broker
+    link = broker.link()
+    await lab.redis(b"HSET", lab.keys.inbox, 3, b"5-2 10")
+    await Target(broker, source=3).bridge(link, Mark(EntryId(5, 2), 10), Mark(EntryId(5, 7), 40))
+    await link.close()

@@ -149,6 +149,10 @@ class Link:
         packed = [pack_command(tuple(command)) for command in commands]
         return await self._exchange(b"".join(packed), len(packed), timeout_seconds)
 
+    async def replies_to_packed(self, request: bytes, n_replies: int, *, timeout_seconds: float) -> list[Any]:
+        """Like `replies_to`, for commands that are packed already."""
+        return await self._exchange(request, n_replies, timeout_seconds)
+
     async def _exchange(self, request: bytes, n_replies: int, timeout_seconds: float) -> list[Any]:
         is_under_way = False
         await self._turn.acquire()

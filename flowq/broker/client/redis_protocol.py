@@ -71,6 +71,11 @@ class RedisProtocol(asyncio.Protocol):
         return self._problem is not None or self._transport.is_closing()
 
     @property
+    def server(self) -> object:
+        """The address of the server as the socket has it: the same for two connections to one server."""
+        return self._transport.get_extra_info("peername")
+
+    @property
     def descriptor(self) -> int | None:
         """That of its socket. None while it is being closed, because it may belong to another file by now."""
         return None if self._transport.is_closing() else self._transport.get_extra_info("socket").fileno()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from copy import copy
 from functools import partial
@@ -101,6 +102,38 @@ class ClusterDialer:
             if first <= self._slot <= last:
                 return _address(primary, host)
         return None
+
+    async def has_no_replica(self) -> bool:
+        """Whether a node other than the slot's primary says that the primary has no replica. False if none answers."""
+        host, port = await self._search.first_answer()
+        known = await self._nodes_and_replicas(host, port)
+        others = known[0] - {(host, port)}
+        for other in sorted(others):
+            with contextlib.suppress(Exception):  # of whatever is wrong with it; the next one may know
+                _, primary, n_replicas = await self._nodes_and_replicas(*other)
+                return primary == (host, port) and not n_replicas
+        return not others and not known[2]
+
+    async def _nodes_and_replicas(self, host: str, port: int) -> tuple[set[_Address], _Address | None, int]:
+        """What one node says: all nodes, the primary of the slot, and how many replicas that has."""
+        nodes, primary, n_replicas = set[_Address](), None, 0
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            connection = await self._connect_to(host=host, port=port)
+            try:
+                found = await _ask(connection, b"CLUSTER", b"SLOTS")
+            finally:
+                await connection.close()
+        for first, last, *holders in found:
+            addresses = [_address(holder, host) for holder in holders]
+            nodes.update(addresses)
+            if first <= self._slot <= last:
+                primary, n_replicas = addresses[0], len(addresses) - 1
+        return nodes, primary, n_replicas
+
+
+async def others_see_no_replica(dialer: object) -> bool:
+    """Whether other servers say so too: a primary that was cut off from its replica lists none."""
+    return not isinstance(dialer, ClusterDialer) or await dialer.has_no_replica()
 
 
 def _address(node: Sequence[Any], asked: str) -> _Address:

@@ -1,0 +1,126 @@
+"""Reads and trims the outboxes of one shard, over a connection of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowq.broker.client.connection import Link
+from flowq.broker.client.redis_errors import translate
+from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
+from flowq.broker.records import pairs
+from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.certainty import Assurance, Confirmation, Replication, confirmation_needed
+from flowq.broker.shards.channel import EntryId, Mark
+from flowq.broker.shards.outbox import Entry
+from flowq.broker.shards.replicas import is_alone, replication
+
+_PROBE_MS = 3_600_000
+_BELIEVED_SECONDS = 1.0
+_FIRST_READ, _MOST_READ = 16, 200
+_SMALL_BYTES = 1_000_000
+
+log = logging.getLogger("flowq.broker")
+
+
+class Outboxes:
+    """The outboxes of one shard."""
+
+    def __init__(self, broker: Broker, assurance: Assurance) -> None:
+        self._broker = broker
+        self._keys = broker.keys
+        self._assurance: Assurance = assurance
+        # A link of its own: the connections of readers and settlers are counted, and WAIT blocks this one.
+        self._link = Link(broker.dialer, broker.world, on_open=self._forget, on_failure=self._forget, renews=True)
+        self._n_opened = 0
+        self._state: Replication | None = None
+        self._asked_at = 0.0
+        self._is_alone = False
+        self._n_to_read = _FIRST_READ
+
+    def _forget(self) -> None:
+        """Another connection may lead to another server."""
+        self._n_opened += 1
+        self._state, self._is_alone = None, False
+
+    async def heads(self) -> Mapping[int, Mark]:
+        """The last entry for each shard. The server may still forget them."""
+        (reply,) = await self._ask([(b"HGETALL", self._keys.heads)])
+        return _heads_in(reply)
+
+    async def confirmed_heads(self) -> Mapping[int, Mark] | None:
+        """The last entry for each shard, all of which the server is certain to remember; None if it is not.
+
+        All in one breath, on one connection: another one might be confirmed by a server that never had them.
+        """
+        needed, connection = await self._confirmation()
+        if needed is None:
+            return None
+        confirming = [(b"PEXPIRE", self._keys.probe, _PROBE_MS), needed.command] if needed.command else []
+        reply, *confirmed = await self._link.replies_to(
+            [(b"HGETALL", self._keys.heads), *confirming], timeout_seconds=CALL_TIMEOUT_SECONDS
+        )
+        if isinstance(reply, Exception):
+            raise translate(reply, self._broker.dialer.address)
+        if self._n_opened != connection:  # who confirms may be another one's replicas
+            return None
+        if confirming and not self._is_confirmed(needed, *confirmed):
+            self._state = None
+            if confirmed[0] == 0:
+                await self._ask([(b"SET", self._keys.probe, b"", b"PX", _PROBE_MS)])
+            return None
+        return _heads_in(reply)
+
+    def _is_confirmed(self, needed: Confirmation, probed: object, confirmation: object) -> bool:
+        # WAIT waits for what its own connection wrote. PEXPIRE is a write, also when memory is full, unlike SET.
+        return probed == 1 and needed.is_given_by(confirmation)
+
+    async def _confirmation(self) -> tuple[Confirmation | None, int]:
+        """What must confirm the heads, and the connection on which that holds."""
+        now = self._broker.world.monotonic()
+        if self._state is None or now - self._asked_at > _BELIEVED_SECONDS:
+            state = await replication(self._link, self._broker)
+            self._is_alone = self._is_alone and not state.online
+            self._state, self._asked_at = state, now
+        connection = self._n_opened
+        needed = confirmation_needed(self._assurance, self._state, is_alone=self._is_alone)
+        if needed is None and self._assurance == "auto":
+            self._is_alone = await is_alone(self._state, self._broker)
+            needed = confirmation_needed(self._assurance, self._state, is_alone=self._is_alone)
+        return needed, connection
+
+    async def read(self, to: int, after: EntryId, up_to: EntryId) -> Sequence[Entry]:
+        """The first entries for a shard after one and up to another."""
+        n = self._n_to_read
+        command = b"XRANGE", self._keys.outbox_of(str(to)), f"({after}", str(up_to), b"COUNT", n
+        (reply,) = await self._ask([command])
+        entries = [_entry(to, entry_id, dict(pairs(fields))) for entry_id, fields in reply]
+        n_bytes = sum(len(entry.call) for entry in entries)
+        self._n_to_read = max(1, n // 2) if n_bytes > _SMALL_BYTES else min(_MOST_READ, n * 2)
+        return entries
+
+    async def trim(self, up_to: Mapping[int, EntryId]) -> None:
+        """Remove the entries for these shards up to and with these ids."""
+        name = self._keys.outbox_of
+        await self._ask([(b"XTRIM", name(str(to)), b"MINID", each.following) for to, each in up_to.items()])
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def _ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        replies = await self._link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply, self._broker.dialer.address)
+        return replies
+
+
+def _entry(to: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    """An entry as a script has stored it. `n_messages` follows from the words of its call."""
+    n_words, call = int(fields[b"w"]), fields[b"c"]
+    return Entry(to, entry_id, fields[b"p"], int(fields[b"n"]), fields[b"e"], n_words, call, 0)
+
+
+def _heads_in(reply: Any) -> Mapping[int, Mark]:
+    return {int(to): Mark.parse(head) for to, head in pairs(reply) if to.isdigit()}

@@ -1,0 +1,33 @@
+"""Asks a server over one of its connections what it says of its replicas, and other servers whether that is so."""
+
+from __future__ import annotations
+
+import contextlib
+
+from flowq.broker.client.connection import Link
+from flowq.broker.client.redis_errors import translate
+from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
+from flowq.broker.client.topology import others_see_no_replica
+from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.certainty import IN_MEMORY, Replication
+
+INFO = b"INFO", b"replication"
+
+
+async def replication(link: Link, broker: Broker) -> Replication:
+    """What the server at the other end says of its replicas. Raises BrokerUnavailable and BrokerRefused."""
+    if broker.dialer.is_private or broker.world.is_simulated:
+        return IN_MEMORY
+    (reply,) = await link.call_all([INFO], timeout_seconds=CALL_TIMEOUT_SECONDS)
+    if isinstance(reply, Exception):
+        raise translate(reply, broker.dialer.address)
+    return Replication.parse(reply)
+
+
+async def is_alone(state: Replication, broker: Broker) -> bool:
+    """Whether a server without a replica is believed."""
+    if state.online or state.is_joined or state.forgets_nothing:
+        return False
+    with contextlib.suppress(Exception):  # none can be asked
+        return await others_see_no_replica(broker.dialer)
+    return False
