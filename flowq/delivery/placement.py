@@ -6,7 +6,7 @@ from functools import lru_cache
 from zlib import crc32
 
 CELLS = 4096
-_CELL_BYTES = 2
+CELL_BYTES = 2
 _LCG = 2862933555777941757
 
 
@@ -52,7 +52,7 @@ def cell_of_hash(dedup_hash: bytes) -> int:
     >>> cell_of_hash(bytes.fromhex("1234567890"))
     564
     """
-    return int.from_bytes(dedup_hash[:_CELL_BYTES]) % CELLS
+    return int.from_bytes(dedup_hash[:CELL_BYTES]) % CELLS
 
 
 # A stage that deduplicates by one key and is placed by another could not tell from a stored hash in which shard it
@@ -67,8 +67,8 @@ def with_cell(dedup_hash: bytes, cell: int, n_bytes: int) -> bytes:
     >>> with_cell(bytes(range(16)), 564, 10).hex()
     '0001020304050607080902350a0b0c0d'
     """
-    mask = int.from_bytes(dedup_hash[:_CELL_BYTES])
-    return dedup_hash[:n_bytes] + (cell ^ mask).to_bytes(_CELL_BYTES) + dedup_hash[n_bytes:-_CELL_BYTES]
+    mask = int.from_bytes(dedup_hash[:CELL_BYTES])
+    return dedup_hash[:n_bytes] + (cell ^ mask).to_bytes(CELL_BYTES) + dedup_hash[n_bytes:-CELL_BYTES]
 
 
 def cell_in(dedup_hash: bytes, n_bytes: int) -> int:
@@ -77,8 +77,8 @@ def cell_in(dedup_hash: bytes, n_bytes: int) -> int:
     >>> cell_in(with_cell(bytes(range(16)), 564, 5)[:7], 5)
     564
     """
-    carried = dedup_hash[n_bytes : n_bytes + _CELL_BYTES]
-    return int.from_bytes(carried) ^ int.from_bytes(dedup_hash[:_CELL_BYTES])
+    carried = dedup_hash[n_bytes : n_bytes + CELL_BYTES]
+    return int.from_bytes(carried) ^ int.from_bytes(dedup_hash[:CELL_BYTES])
 
 
 def _jump(cell: int, n: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic_core import ValidationError
 
 from flowq.delivery.error_groups import members_of
+from flowq.delivery.placement import CELL_BYTES
 from flowq.durations import seconds
 from flowq.errors import Reject, UsageError
 
@@ -194,6 +195,10 @@ class DedupMemory:
     ttl_ms: int | None = None
     places: tuple[str, ...] = ()
     hash_bytes: int = HASH_BYTES
+
+    def with_cells(self) -> DedupMemory:
+        """The same for hashes that carry the cell of their message."""
+        return replace(self, hash_bytes=self.hash_bytes + CELL_BYTES)
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -1,4 +1,4 @@
-"""What a stage does, how its handler returns its outputs, and where and on how many messages it runs."""
+"""What a stage does, how its handler returns its outputs, where and on how many messages it runs, where they live."""
 
 from __future__ import annotations
 
@@ -33,6 +33,18 @@ class Placement(StrEnum):
     LOOP = "loop"
     THREAD = "thread"
     PROCESS = "process"
+
+
+class PlacedBy(StrEnum):
+    """What decides in which shard of a pipeline the messages to a stage live."""
+
+    NOTHING = "nothing"  # they stay where they were emitted; from outside, as by MESSAGE
+    HERE = "here"  # they stay; from outside, they are in shard 0
+    MESSAGE = "message"  # the message id: evenly over all shards
+    STAGE = "stage"  # all are in one shard, which the name of the stage decides
+    RATE = "rate"  # the key by which they are paced
+    DEDUP = "dedup"  # the value by which they are deduplicated
+    FIELD = "field"  # the field or function in the option `place`
 
 
 @dataclass(frozen=True, slots=True)

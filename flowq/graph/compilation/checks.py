@@ -11,7 +11,7 @@ from flowq.delivery.policy import AckMode
 from flowq.errors import Place, Problems, did_you_mean
 from flowq.graph.compilation.matching import are_told_apart
 from flowq.graph.compilation.node import Feed, Node
-from flowq.graph.compilation.plan import Route, type_name
+from flowq.graph.compilation.plan import PLACES, Route, type_name
 from flowq.graph.compilation.signature import unfilled_parameters
 from flowq.graph.compilation.typecheck import bare, fields_of, fits, is_open, type_names
 from flowq.graph.declaration.resource import Resource
@@ -22,6 +22,17 @@ _NAME_RULE = "letters, digits and _, not starting with a digit, at most 64"
 
 def _has(node: Node, option: str) -> bool:
     return node.definition.options.get(option) is not None
+
+
+def _is_other_place(node: Node) -> bool:
+    """Whether a rate would be kept in each shard for itself: some messages of a key would be elsewhere."""
+    place, rate = node.options.place_by, node.options.rate
+    return place is not None and rate is not None and place != rate.by
+
+
+def _separates_duplicates(node: Node) -> bool:
+    place = node.options.place_by
+    return node.options.dedup is not None and isinstance(place, str) and place in PLACES
 
 
 # What clashes, the problem, the remedy.
@@ -96,6 +107,18 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
         "claim_above has no effect: max_bytes is not above it",
         "raise max_bytes to the largest message that this stage may get, or leave claim_above out",
     ),
+    (
+        _is_other_place,
+        "place is not the key of the rate, whose messages must all be in one shard",
+        "leave place out: the rate decides",
+    ),
+    (
+        lambda node: (
+            bool(node.options.dedup) and not callable(node.options.place_by) and node.options.place_by in PLACES
+        ),
+        "place puts messages that dedup takes for the same into different shards, so that both would run",
+        "leave place out: dedup decides; or place by a field that is the same in both",
+    ),
 )
 
 
@@ -147,11 +170,15 @@ def check_resources(nodes: Iterable[Node], problems: Problems) -> None:
 
 
 def check_fields(node: Node, problems: Problems) -> None:
-    """`dedup="url"` and `Rate(by="host")` name fields or properties of every type that the stage accepts."""
+    """`dedup="url"`, `Rate(by="host")` and `place="host"` name fields or properties of every type that is accepted."""
     options = node.options
     keyed = (("dedup", options.dedup), ("rate by", options.rate))
-    for option, field in [(option, keys.by) for option, keys in keyed if keys is not None]:
+    named = [(option, keys.by) for option, keys in keyed if keys is not None]
+    for option, field in (*named, ("place", options.place_by)):
         if not isinstance(field, str):
+            continue
+        if option == "place" and field in PLACES:
+            _check_not_a_field(node, field, problems)
             continue
         for type_ in node.signature.accepted:
             fields = fields_of(type_)
@@ -164,6 +191,17 @@ def check_fields(node: Node, problems: Problems) -> None:
                     node.place,
                     hint=did_you_mean(field, sorted(fields), known),
                 )
+
+
+def _check_not_a_field(node: Node, place: str, problems: Problems) -> None:
+    for type_ in node.signature.accepted:
+        if place in (fields_of(type_) or ()):
+            problems.add(
+                "FQ106",
+                f'{node.name}: place="{place}" is not the field of {type_name(bare(type_))}, but a place of its own',
+                node.place,
+                hint=f"place=lambda message: message.{place}",
+            )
 
 
 def check_accepted(feeds: Iterable[Feed], nodes: Sequence[Node], problems: Problems) -> None:

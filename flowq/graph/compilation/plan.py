@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowq.delivery.policy import APPROXIMATE_HASH_BYTES, HASH_BYTES, DedupMemory, Keep
 from flowq.errors import NotFound, Place, Problem, did_you_mean
 from flowq.graph.declaration.options import Running
-from flowq.graph.kinds import Kind, Placement, Shape
+from flowq.graph.kinds import Kind, PlacedBy, Placement, Shape
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flowq.graph.declaration.resource import Resource
 
 
+PLACES: Mapping[str, PlacedBy] = {"spread": PlacedBy.MESSAGE, "here": PlacedBy.HERE}
+"""Values of the option `place` that are no names of fields."""
 DEFAULT_MAXSIZE = 10_000
 DEFAULT_MAXSIZE_BYTES = 64_000_000
 
@@ -63,6 +65,10 @@ class EdgePlan:
     def is_inlet(self) -> bool:
         return not self.origin
 
+    def divided(self, n: int) -> EdgePlan:
+        """The same with an n-th of its limits, rounded up."""
+        return replace(self, maxsize=-(-self.maxsize // n), maxsize_bytes=-(-self.maxsize_bytes // n))
+
 
 @dataclass(frozen=True, slots=True)
 class StagePlan(Running):
@@ -90,6 +96,15 @@ class StagePlan(Running):
         places = self.in_edges if self.dedup.keep == "last" else ()
         hash_bytes = HASH_BYTES if self.dedup.exact else APPROXIMATE_HASH_BYTES
         return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)), places, hash_bytes)
+
+    @property
+    def placed_by(self) -> PlacedBy:
+        """What decides in which shard its messages live. A rate is only kept where all messages of a key are."""
+        if self.rate is not None:
+            return PlacedBy.STAGE if self.rate.by is None else PlacedBy.RATE
+        if self.place_by is None:
+            return PlacedBy.NOTHING if self.dedup is None else PlacedBy.DEDUP
+        return PLACES.get(self.place_by, PlacedBy.FIELD) if isinstance(self.place_by, str) else PlacedBy.FIELD
 
     @property
     def slots(self) -> int:
@@ -123,6 +138,15 @@ class Plan:
     @cached_property
     def edge_by_name(self) -> Mapping[str, EdgePlan]:
         return {edge.name: edge for edge in self.edges}
+
+    @cached_property
+    def edge_in_shard(self) -> Mapping[str, EdgePlan]:
+        """The edges with the limits that each has in one shard: all of them where one shard has all messages."""
+        n = {edge: 1 if self._has_home(edge) else self.shards for edge in self.edges}
+        return {edge.name: edge if n[edge] == 1 else edge.divided(n[edge]) for edge in self.edges}
+
+    def _has_home(self, edge: EdgePlan) -> bool:
+        return self.stage(edge.target).placed_by is PlacedBy.STAGE
 
     @property
     def sources(self) -> tuple[StagePlan, ...]:

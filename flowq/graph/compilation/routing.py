@@ -21,6 +21,7 @@ from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan
 from flowq.graph.compilation.stage_types import Form, StageTypes
 from flowq.graph.compilation.typecheck import type_names
 from flowq.graph.declaration.context import Emitted
+from flowq.graph.kinds import PlacedBy
 from flowq.printable import error_repr
 
 _NO_LINEAGE = b"- - 0"
@@ -207,10 +208,23 @@ class Outlet:
 
 
 def deduplicating_edges(plan: Plan) -> Mapping[str, DedupMemory]:
-    """The edges whose stage deduplicates, and how long that stage remembers."""
-    return {edge.name: memory for edge in plan.edges if (memory := plan.stage(edge.target).dedup_memory)}
+    """The edges whose stage deduplicates, and how long and by what that stage remembers."""
+    memories = {edge.name: plan.stage(edge.target).dedup_memory for edge in plan.edges}
+    return {
+        edge: memory.with_cells() if carries_cell(plan, plan.stage(plan.edge_by_name[edge].target)) else memory
+        for edge, memory in memories.items()
+        if memory is not None
+    }
+
+
+def carries_cell(plan: Plan, stage: StagePlan) -> bool:
+    """Whether the deduplication hashes of a stage tell where their messages live: it is placed by something else."""
+    return plan.shards > 1 and stage.dedup is not None and stage.placed_by in (PlacedBy.RATE, PlacedBy.FIELD)
 
 
 def edges_fed(plan: Plan, stage: StagePlan) -> Sequence[EdgePlan]:
-    """The edges whose limits a stage must respect. Feedback edges are exempt: they would deadlock."""
-    return [edge for edge in plan.edges_out_of(stage.name) if not edge.feedback]
+    """The edges whose limits a stage must respect, as they are in one shard.
+
+    Feedback edges are exempt: they would deadlock.
+    """
+    return [plan.edge_in_shard[edge.name] for edge in plan.edges_out_of(stage.name) if not edge.feedback]

@@ -39,7 +39,7 @@ _PARTS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "retry": {"attempts": count, "base": duration, "max": duration, "jitter": flag},
     "rate": {**_PACE, "adaptive": flag, "keys": _own_paces},
 }
-_ONLY_IN_CODE = ("dedup", "ack", "inline", "process", "bounded", "rate.by", "retry.on", "retry.give_up_on")
+_ONLY_IN_CODE = ("dedup", "place", "ack", "inline", "process", "bounded", "rate.by", "retry.on", "retry.give_up_on")
 TUNABLE: Mapping[str, Callable[[Any], Any]] = {
     **{name: read for name, read in READERS.items() if name not in (*_PARTS, *_ONLY_IN_CODE)},
     **{f"{name}.{part}": read for name, parts in _PARTS.items() for part, read in parts.items()},

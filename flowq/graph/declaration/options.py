@@ -37,6 +37,7 @@ class StageOptions(TypedDict, total=False):
     maxsize_bytes: int | str
     bounded: bool
     keep: int | str
+    place: str | Callable[[Any], Any]
 
 
 class BatchOptions(StageOptions, total=False):
@@ -62,6 +63,7 @@ class Running:
     compress_above: int | None = None  # bytes; None: never
     claim_above: int | None = None  # bytes as stored, above which a body is kept in the claim store; None: never
     keep: Keep | None = None  # of settled messages
+    place_by: str | Callable[[Any], Any] | None = None  # the shard of a message, if no other key decides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ def checked_options(definition: Definition, problems: Problems) -> Options:
         except (TypeError, ValueError) as error:
             text = f"{definition.name}: {name}={value!r} cannot be used"
             problems.add("FQ106", text, definition.place, hint=str(error))
-    for name, field_name in (("timeout", "timeout_seconds"), ("compress", "compress_above")):
+    for name, field_name in (("timeout", "timeout_seconds"), ("compress", "compress_above"), ("place", "place_by")):
         if name in usable:
             usable[field_name] = usable.pop(name)
     n, linger, n_bytes = usable.pop("batch", None), usable.pop("linger", 0.2), usable.pop("batch_bytes", None)
@@ -112,6 +114,12 @@ def _dedup(value: Any) -> Dedup:
     if not callable(by) and not (isinstance(by, str) and by):
         raise TypeError("must be the name of a field, or a function of the message")
     return value if isinstance(value, Dedup) else Dedup(value)
+
+
+def _place(value: Any) -> Any:
+    if not callable(value) and not (isinstance(value, str) and value):
+        raise TypeError('must be the name of a field, a function of the message, "spread" or "here"')
+    return value
 
 
 def _ack(value: Any) -> AckMode:
@@ -154,4 +162,5 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "maxsize_bytes": size,
     "bounded": flag,
     "keep": _keep,
+    "place": _place,
 }

@@ -11,13 +11,12 @@ from typing import NamedTuple
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.encoding.codec import decoder, value_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
 from flowq.delivery.settlement import Failed, Interrupted, Outcome, Postponed, Succeeded, TimedOut
 from flowq.errors import BodyElsewhere, DecodeError, Reject, RetryLater
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.stage_types import StageTypes
+from flowq.graph.compilation.stored_keys import StoredKeys
 from flowq.large_bodies.store import redeem
 from flowq.runtime.identity import Identity
 from flowq.runtime.server_clock import ServerClock
@@ -86,8 +85,7 @@ class Pacer:
         self._world = broker.world
         self._now = broker.world.monotonic  # not the time of the loop, which stands still while a handler blocks it
         self._limiter = Limiter(broker, stage.name, stage.in_edges, rate)
-        self._decode_any = decoder(stage.accepts)
-        self._types = StageTypes(stage, plan)
+        self._keys = StoredKeys(stage, plan)
         self._reports_all = rate.concurrency is not None or rate.adaptive
         self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
         self._started: dict[_Entry, tuple[str, str]] = {}  # key and worker of those to report
@@ -265,30 +263,14 @@ class Pacer:
 
     async def _keys_of(self, deliveries: Sequence[Delivery]) -> list[str | None]:
         try:
-            return [self._key_of(delivery) for delivery in deliveries]
+            return [self._keys.pacing_key(delivery) for delivery in deliveries]
         except BodyElsewhere:
             return [await self._key_of_claimed(delivery) for delivery in deliveries]
 
-    def _key_of(self, delivery: Delivery) -> str | None:
-        """The pacing key of a delivery, None if it cannot be determined. Raises BodyElsewhere."""
-        by = self._rate.by
-        if by is None:
-            return ""
-        try:
-            # A line break separates the words of a queue.
-            decode = self._decode_any
-            if b" t=" in delivery.header_bytes:
-                decode = self._types.decoder(delivery.header.type_tag) or decode
-            return str(value_of(decode(delivery.content), by)).replace("\n", " ")
-        except BodyElsewhere:
-            raise
-        except (Exception, GeneratorExit, SystemExit):  # noqa: BLE001  (undecodable bytes, or the user's property)
-            return None
-
     async def _key_of_claimed(self, delivery: Delivery) -> str | None:
-        """`_key_of`, also for a claimed body, which is not kept for the handler: many deliveries may be waiting."""
+        """The pacing key, also for a claimed body, which is not kept for the handler: many deliveries may be waiting."""
         try:
-            return self._key_of(await redeem(self._claims, delivery))
+            return self._keys.pacing_key(await redeem(self._claims, delivery))
         except DecodeError:
             return None
 

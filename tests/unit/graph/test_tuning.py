@@ -170,7 +170,7 @@ def test_all_that_is_wrong_is_reported_at_once() -> None:
 def test_every_option_of_a_stage_can_be_set_or_is_known_as_a_matter_of_the_code() -> None:
     set_in_parts = {name.partition(".")[0] for name in TUNABLE}
 
-    assert set(READERS) - set_in_parts == {"dedup", "ack", "inline", "process", "bounded"}
+    assert set(READERS) - set_in_parts == {"dedup", "place", "ack", "inline", "process", "bounded"}
 
 
 @pytest.mark.parametrize(
