@@ -36,8 +36,19 @@ def inlet_of(stage: str) -> str:
     return str(Edge("", stage))
 
 
+class Crossing(NamedTuple):
+    """An edge of a shard; of this one if `shard` is None.
+
+    >>> parse_address("7/fetch>parse"), parse_address("fetch>parse")
+    (Crossing(shard=7, edge='fetch>parse'), Crossing(shard=None, edge='fetch>parse'))
+    """
+
+    shard: int | None
+    edge: str
+
+
 def address(shard: int, edge: str) -> str:
-    """An edge of another shard, as an output for it names it. An edge without an address is one of this shard.
+    """The name by which an output asks for an edge of another shard.
 
     >>> address(7, "fetch>parse")
     '7/fetch>parse'
@@ -45,20 +56,12 @@ def address(shard: int, edge: str) -> str:
     return f"{shard}/{edge}"
 
 
-def parse_address(text: str) -> tuple[int | None, str]:
-    """The shard of an address, None for this one, and the edge.
-
-    >>> parse_address("7/fetch>parse"), parse_address("fetch>parse")
-    ((7, 'fetch>parse'), (None, 'fetch>parse'))
-    """
-    shard, _, edge = text.rpartition("/")
-    return int(shard) if shard else None, edge
+def parse_address(text: str) -> Crossing:
+    """The shard and the edge that an output asks for. Names of stages have no "/"."""
+    shard, slash, edge = text.partition("/")
+    return Crossing(int(shard), edge) if slash else Crossing(None, text)
 
 
-def without_address(text: str) -> str:
-    """The edge that an output is for, in whichever shard.
-
-    >>> without_address("7/fetch>parse"), without_address("fetch>parse")
-    ('fetch>parse', 'fetch>parse')
-    """
-    return text.rpartition("/")[2]
+def is_crossing(edge: str) -> bool:
+    """Whether an output that asks for this edge goes to another shard."""
+    return "/" in edge

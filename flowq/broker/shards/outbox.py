@@ -11,39 +11,12 @@ from hiredis import Reader
 from flowq.broker.client.redis_protocol import pack_command
 from flowq.broker.publishing import add_messages, memory_arguments
 from flowq.broker.settling import each_value_once
+from flowq.delivery.edge import Crossing as Crossing
+from flowq.delivery.edge import address as address
+from flowq.delivery.edge import is_crossing as is_crossing
+from flowq.delivery.edge import parse_address as parse_address
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
-
-
-class Crossing(NamedTuple):
-    """An edge of a shard; of this one if `shard` is None.
-
-    >>> parse_address("7/fetch>parse"), parse_address("fetch>parse")
-    (Crossing(shard=7, edge='fetch>parse'), Crossing(shard=None, edge='fetch>parse'))
-    """
-
-    shard: int | None
-    edge: str
-
-
-def address(shard: int, edge: str) -> str:
-    """The name by which an output asks for an edge of another shard.
-
-    >>> address(7, "fetch>parse")
-    '7/fetch>parse'
-    """
-    return f"{shard}/{edge}"
-
-
-def parse_address(text: str) -> Crossing:
-    """The shard and the edge that an output asks for. Names of stages have no "/"."""
-    shard, slash, edge = text.partition("/")
-    return Crossing(int(shard), edge) if slash else Crossing(None, text)
-
-
-def is_crossing(edge: str) -> bool:
-    """Whether an output that asks for this edge goes to another shard."""
-    return "/" in edge
 
 
 class Group(NamedTuple):

@@ -268,7 +268,7 @@ class Pacer:
             return [await self._key_of_claimed(delivery) for delivery in deliveries]
 
     async def _key_of_claimed(self, delivery: Delivery) -> str | None:
-        """The pacing key, also for a claimed body, which is not kept for the handler: many deliveries may be waiting."""
+        """The pacing key, also where the body is claimed. It is not kept for the handler: many may be waiting."""
         try:
             return self._keys.pacing_key(await redeem(self._claims, delivery))
         except DecodeError:
