@@ -9,15 +9,16 @@ from typing import TypeVar
 
 import orjson
 
+from flowq.broker.inspection.merging.snapshots import numbers_of_letters
 from flowq.broker.redis_streams import Broker
-from flowq.broker.runs import Runs
 from flowq.dead_letters.fitting import Edit, Fitting
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord, is_same_json
+from flowq.dead_letters.letters_of_shards import stored_letters
 from flowq.dead_letters.selection import Selection
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.edge import Edge, inlet_of
 from flowq.delivery.history import put_back
-from flowq.delivery.stored import is_entry_id
+from flowq.delivery.letter_ids import is_letter_id
 from flowq.graph.compilation.plan import Plan
 
 _WITH_BODIES_PER_CALL, _PER_CALL = 200, 1000  # a body may be a megabyte
@@ -206,7 +207,7 @@ class DeadLetters:
         return counts
 
     def _stored(self, stage: str) -> StoredLetters:
-        return StoredLetters(self._broker, stage)
+        return stored_letters(self._broker, stage)
 
     async def _pages(
         self, selection: Selection, *, bodies: bool, at_most: int = _PER_CALL
@@ -219,7 +220,7 @@ class DeadLetters:
             yield named
             return
         # A letter that is put back may die again at once: without a limit, this would never end.
-        there_now = (await Runs(self._broker).partial_snapshot(stages=names)).dead_letters
+        there_now = await numbers_of_letters(self._broker, names)
         wanted = selection.limit
         for name in names:
             left, after = there_now[name], ""
@@ -233,14 +234,14 @@ class DeadLetters:
                 page = [letter for letter in letters if selection.includes(letter)][:wanted]
                 yield page
                 wanted = None if wanted is None else wanted - len(page)
-                if len(entries) < limit:
+                if not entries:
                     break
-                left, after = left - limit, entries[-1].entry_id
+                left, after = left - len(entries), entries[-1].entry_id
 
     async def _named(self, selection: Selection, *, bodies: bool, most: int) -> list[DeadLetterRecord] | None:
         """Letters of one stage that are selected by their own ids, read without all others; None if they are not."""
         stage, ids = selection.stage, list(selection.ids)
-        if stage is None or not 0 < len(ids) <= most or not all(map(is_entry_id, ids)):
+        if stage is None or not 0 < len(ids) <= most or not all(map(is_letter_id, ids)):
             return None
         found = [DeadLetterRecord.read(stage, entry) for entry in await self._stored(stage).named(ids, bodies=bodies)]
         if len(found) < len(ids):  # the others may be ids of messages

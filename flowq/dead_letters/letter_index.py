@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 
-from flowq.broker.inspection.letter_infos import letter_infos
+from flowq.broker.inspection.merging.letter_infos_of_shards import letter_infos_of_all_shards
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.letter_kinds import LetterKinds, Told, died_ms_in
 from flowq.graph.compilation.plan import Plan
@@ -67,13 +66,13 @@ class DeadLetterIndex(LetterKinds):
         """Read more letters; returns whether there are still more to read now."""
         left, to_read = min(_PER_STEP, MOST_LETTERS - self.read), self._last_id
         while True:
-            self.as_of_ms, infos = await letter_infos(broker, to_read, limit=min(left, _PER_CALL))
+            self.as_of_ms, infos = await letter_infos_of_all_shards(broker, to_read, limit=min(left, _PER_CALL))
             for stage, found in infos.items():
                 self._kept[stage] = found.n_kept
-                for letter_id, info in islice(found.by_id.items(), left):
+                for letter_id, info in found.by_id.items():
                     self.add(stage, letter_id, died_ms_in(letter_id, info), Told.of(info, self._shown_as))
-                    self._last_id[stage] = letter_id
-                    left -= 1
+                left -= len(found.by_id)
+                self._last_id[stage] = found.position or self._last_id[stage]
             to_read = {stage: self._last_id[stage] for stage, found in infos.items() if not found.is_all}
             if left <= 0 or not to_read:
                 break
@@ -101,7 +100,9 @@ class DeadLetterIndex(LetterKinds):
         """Forget letters that no longer exist; returns whether there is more to check."""
         while self._checked_to and left > 0:
             stage, after = next(iter(self._checked_to.items()))
-            _, infos = await letter_infos(broker, {stage: after}, limit=min(left, _PER_CALL), ids_only=True)
+            _, infos = await letter_infos_of_all_shards(
+                broker, {stage: after}, limit=min(left, _PER_CALL), ids_only=True
+            )
             ids = infos[stage].by_id
             left -= len(ids)
             last = next(reversed(ids), after)

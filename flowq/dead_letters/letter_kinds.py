@@ -13,7 +13,8 @@ from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from flowq.delivery.fingerprint import fingerprint
-from flowq.delivery.stored import entry_ms, is_entry_id, moment_in, text_of
+from flowq.delivery.letter_ids import LetterId, is_letter_id
+from flowq.delivery.stored import entry_ms, moment_in, text_of
 from flowq.delivery.user_code import place_in_traceback
 
 _LONGEST_LINE, _LONGEST_PLACE = 500, 200
@@ -24,6 +25,7 @@ OTHER = "other"
 """The kind that counts the letters of all kinds after the first two thousand."""
 
 EntryId = tuple[int, int]
+"""The id of a letter, packed."""
 
 
 class LetterRef(NamedTuple):
@@ -105,11 +107,12 @@ class Letters:
         return len(self._ms)
 
     def add(self, at: EntryId, died_ms: int) -> None:
-        self._is_in_order = self._is_in_order and (not self._died or self._died[-1] <= died_ms)
+        is_last = not self._ms or (self._ms[-1], self._seq[-1]) < at
+        self._is_in_order = self._is_in_order and is_last and (not self._died or self._died[-1] <= died_ms)
         self._sorted = None
-        self._ms.append(at[0])
-        self._seq.append(at[1])
-        self._died.append(died_ms)
+        position = len(self) if is_last else self.before(at)
+        for column, value in ((self._ms, at[0]), (self._seq, at[1]), (self._died, died_ms)):
+            column.insert(position, value)
 
     @property
     def times(self) -> array[int]:
@@ -254,7 +257,7 @@ class LetterKinds:
     def around(self, kind: str, letter_id: str, *, stage: str | None = None, error: str | None = None) -> Around | None:
         """The position of a letter among those of its kind, and its neighbours; None if it is not one of them."""
         of_stages = self._matching(kind, stage, error)
-        at = entry_id_in(letter_id) if is_entry_id(letter_id) else (0, 0)
+        at = entry_id_in(letter_id) if is_letter_id(letter_id) else (0, 0)
         number = next((n for n, (_, letters) in enumerate(of_stages) if any(each.has(at) for each in letters)), None)
         if number is None:
             return None
@@ -279,7 +282,7 @@ class LetterKinds:
         return [(name, letters) for name, letters in found if letters]
 
     def add(self, stage: str, letter_id: str, died_ms: int, told: Told) -> None:
-        """Add a letter, whose id is higher than that of all others of its stage."""
+        """Add a letter, whose id is nearly always higher than that of all others of its stage."""
         kinds, fingerprint = self._by_stage[stage], told.fingerprint
         if fingerprint not in kinds and self._n_kinds >= _MOST_KINDS:
             fingerprint, told = OTHER, Told(OTHER, "other kinds of errors", "", "")
@@ -323,9 +326,16 @@ def died_ms_in(letter_id: str, info: Mapping[str, Any]) -> int:
 
 
 def entry_id_in(text: str) -> EntryId:
-    """The two numbers in the id of an entry, which is valid."""
+    """The id of a letter, which is valid, as two numbers."""
+    if "@" in text:
+        return LetterId.parse(text).packed
     ms, _, seq = text.partition("-")
     return int(ms), int(seq)
+
+
+def id_of_letter(at: EntryId) -> str:
+    """The id that `entry_id_in` has packed."""
+    return str(LetterId.unpacked(at))
 
 
 def _next_id(text: str) -> EntryId:
@@ -334,5 +344,5 @@ def _next_id(text: str) -> EntryId:
 
 
 def _ref(stage: str, letter: tuple[EntryId, int]) -> LetterRef:
-    (ms, seq), died_ms = letter
-    return LetterRef(stage, f"{ms}-{seq}", died_ms)
+    at, died_ms = letter
+    return LetterRef(stage, id_of_letter(at), died_ms)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from flowq.broker.inspection.merging.snapshots import numbers_of_letters
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
-from flowq.broker.runs import Runs
 from flowq.dead_letters.letter import content_of, json_or
-from flowq.dead_letters.letter_kinds import EntryId, LetterKinds, Told, died_ms_in, entry_id_in, line_in
+from flowq.dead_letters.letter_kinds import EntryId, LetterKinds, Told, died_ms_in, entry_id_in, id_of_letter, line_in
+from flowq.dead_letters.letters_of_shards import stored_letters
 from flowq.dead_letters.selection import Selection
-from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.message import Header
 from flowq.graph.compilation.plan import Plan
 from flowq.large_bodies.reference import is_claimed
@@ -71,13 +71,13 @@ class LetterSearch:
     async def step(self, broker: Broker) -> None:
         """Look at the next letters: at most a hundred, or a megabyte of them."""
         if not self._has_begun:
-            now = await Runs(broker).partial_snapshot(stages=self._stages)
-            self.total = sum(now.dead_letters.values())
-            self._before = {stage: "" for stage, n in now.dead_letters.items() if n}
+            there_now = await numbers_of_letters(broker, self._stages)
+            self.total = sum(there_now.values())
+            self._before = {stage: "" for stage, n in there_now.items() if n}
             self._has_begun = True
         if self._before:
             stage = max(self._before, key=self._newest)
-            entries, is_all = await StoredLetters(broker, stage).before(self._before[stage], limit=_PER_CALL)
+            entries, is_all = await stored_letters(broker, stage).before(self._before[stage], limit=_PER_CALL)
             self._look_at(stage, entries)
             if is_all:
                 del self._before[stage]
@@ -93,7 +93,7 @@ class LetterSearch:
         if self._matching is None:
             self._matching = LetterKinds(self._stages)
             for at, stage, died_ms, told in sorted(self._found):
-                self._matching.add(stage, "{}-{}".format(*at), died_ms, told)
+                self._matching.add(stage, id_of_letter(at), died_ms, told)
         return self._matching
 
     def _look_at(self, stage: str, entries: Sequence[DeadEntry]) -> None:

@@ -11,7 +11,7 @@ from flowq.broker.inspection.browse import State
 from flowq.broker.inspection.family import FamilySearch, Found
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.letter import DeadLetterRecord
-from flowq.dead_letters.stored_letters import StoredLetters
+from flowq.dead_letters.letters_of_shards import stored_letters
 from flowq.delivery.failed_attempts import Attempt, Failure, attempts_of, failures_of
 from flowq.graph.compilation.plan import Plan
 
@@ -209,6 +209,6 @@ async def _letters(broker: Broker, found: Sequence[Found]) -> dict[tuple[str, st
     letters: dict[tuple[str, str], DeadLetterRecord] = {}
     for stage in {one.place for one in found if one.state is State.DEAD}:
         ids = [one.entry_id for one in found if one.state is State.DEAD and one.place == stage]
-        for entry in await StoredLetters(broker, stage).named(ids[:_MOST_LETTERS], bodies=False):
+        for entry in await stored_letters(broker, stage).named(ids[:_MOST_LETTERS], bodies=False):
             letters[stage, entry.entry_id] = DeadLetterRecord.read(stage, entry)
     return letters

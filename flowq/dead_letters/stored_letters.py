@@ -17,6 +17,7 @@ from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.edge import Edge
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
+from flowq.delivery.stored import is_entry_id
 
 _RESTORE_WINDOW_MS = 3_600_000
 _MOST_BYTES = 1_000_000
@@ -73,7 +74,8 @@ class StoredLetters:
 
     async def named(self, ids: Sequence[str], *, bodies: bool = True) -> list[DeadEntry]:
         """The letters with these ids, as far as they exist; one that Redis cannot send comes without its body."""
-        entries = await self._entries.named(ids, bodies="all" if bodies else "new")
+        there = [each for each in ids if is_entry_id(each)]  # one of several shards has other ids
+        entries = await self._entries.named(there, bodies="all" if bodies else "new")
         return await self._entries.with_contents(entries) if bodies else entries
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:

@@ -20,12 +20,14 @@ _MOST_BYTES = 1_000_000
 class LetterInfos:
     """What dead letters of one stage record, by id in the order of the stream.
 
-    `n_kept` is how many the stage has at that instant. `is_all`: it has none after these.
+    `n_kept` is how many the stage has at that instant. `is_all`: it has none after these. `position` is where to go on,
+    "" if nothing was read.
     """
 
     n_kept: int
     is_all: bool
     by_id: dict[str, Mapping[str, Any]]
+    position: str = ""
 
 
 async def letter_infos(
@@ -48,6 +50,7 @@ async def letter_infos(
     except ReplyCutOff:
         now_ms, *found = await read(1, 0)
     return now_ms, {
-        stage: LetterInfos(n_kept, is_all == 1, {text_in(at): letter_info(info) for at, info in pairs(flat)})
+        stage: LetterInfos(n_kept, is_all == 1, by_id, next(reversed(by_id), ""))
         for stage, (n_kept, is_all, *flat) in zip(after, found, strict=True)
+        for by_id in [{text_in(at): letter_info(info) for at, info in pairs(flat)}]
     }

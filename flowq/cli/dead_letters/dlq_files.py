@@ -12,7 +12,7 @@ import orjson
 
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.line_batches import Line, line_batches
-from flowq.delivery.stored import is_entry_id
+from flowq.delivery.letter_ids import is_letter_id
 from flowq.errors import FlowqError, UsageError
 from flowq.printable import json_text
 from flowq.wording.quantities import counted
@@ -141,7 +141,7 @@ def _read(line: Line) -> tuple[dict[str, Any], bytes]:
     for name in ("stage", "id"):
         if not isinstance(letter.get(name), str):
             raise BadLetter(f"line {line.number} has no {name}", hint=hint)
-    if not is_entry_id(letter["id"]):
+    if not is_letter_id(letter["id"]):
         raise BadLetter(f"line {line.number}: the id of a letter is two numbers, such as 1700000000000-0", hint=hint)
     try:
         return letter, body_in(letter)

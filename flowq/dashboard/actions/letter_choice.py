@@ -12,7 +12,7 @@ from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dashboard.actions.action import Action, Number, Scene
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.selection import Selection
-from flowq.delivery.stored import is_entry_id
+from flowq.delivery.letter_ids import is_letter_id
 from flowq.durations import seconds
 from flowq.errors import UsageError
 from flowq.wording.shell_commands import selection_words, shell_command
@@ -42,7 +42,7 @@ class OfLetters(Action):
 
         A field that is not shown cannot be selected by either: the number would reveal its values.
         """
-        if self.letter and not (is_entry_id(self.letter) and self.stage):
+        if self.letter and not (is_letter_id(self.letter) and self.stage):
             raise UsageError(f'"{self.letter}" is not the id of a letter')
         conditions = conditions_in(self.where, scene.shown)
         stage = scene.watch.plan.stage(self.stage).name if self.stage else None

@@ -17,7 +17,7 @@ from flowq.dashboard.actions.letter_choice import OfLetters, letters_of
 from flowq.dashboard.actions.message_changes import assignments, changes
 from flowq.dead_letters.fitting import DoesNotFit, Fitting
 from flowq.dead_letters.letter import DeadLetterRecord
-from flowq.dead_letters.stored_letters import StoredLetters
+from flowq.dead_letters.letters_of_shards import stored_letters
 from flowq.errors import UsageError
 from flowq.graph.compilation.typecheck import type_names
 from flowq.wording.quantities import counted
@@ -98,7 +98,7 @@ class EditAndRetry(OfLetters):
 
     async def _read(self, scene: Scene) -> tuple[DeadLetterRecord, bytes]:
         """The letter, and its new body: masks in the message stand for the old values."""
-        found = await StoredLetters(scene.watch.broker, self.stage).named([self.letter])
+        found = await stored_letters(scene.watch.broker, self.stage).named([self.letter])
         if not found:
             raise NumberChanged("the letter is gone: it was put back or removed", 0)
         letter = DeadLetterRecord.read(self.stage, found[0])

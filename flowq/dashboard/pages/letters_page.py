@@ -24,9 +24,9 @@ from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.dead_letters.letter_index import DeadLetterIndex
 from flowq.dead_letters.letter_kinds import LetterKinds
 from flowq.dead_letters.letter_search import LetterSearch
+from flowq.dead_letters.letters_of_shards import stored_letters
 from flowq.dead_letters.selection import Selection
-from flowq.dead_letters.stored_letters import StoredLetters
-from flowq.delivery.stored import is_entry_id
+from flowq.delivery.letter_ids import is_letter_id
 from flowq.errors import FlowqError, NotFound
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.compilation.typecheck import type_names
@@ -116,9 +116,9 @@ async def _message(request: Request) -> Response:
 
 
 async def _letter(watch: Watch, stages: Sequence[str], letter_id: str) -> DeadLetterRecord | None:
-    if is_entry_id(letter_id):
+    if is_letter_id(letter_id):
         for stage in stages:
-            for entry in await StoredLetters(watch.broker, stage).named([letter_id]):
+            for entry in await stored_letters(watch.broker, stage).named([letter_id]):
                 return DeadLetterRecord.read(stage, entry)
     return None
 

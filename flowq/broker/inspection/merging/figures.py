@@ -113,7 +113,7 @@ def _one_process(one: WorkerOverview, other: WorkerOverview) -> WorkerOverview:
 def merged_levels(seen: Sequence[Sequence[Level]]) -> list[Level]:
     """How many messages the edges held in all shards, period by period, since all of them have been counted.
 
-    A shard in which nobody works is not counted: its last level counts on.
+    A shard without a worker is not counted: its last level counts on.
     """
     by_period = [{ms // PERIOD_MS: (ms, level) for ms, level in levels} for levels in seen if levels]
     latest: dict[int, Mapping[str, int]] = {}

@@ -31,6 +31,18 @@ async def snapshot_of_all_shards(broker: Broker, edges: Sequence[str], stages: S
     return merged_snapshot({n: seen for n, (_, seen) in enumerate(found)}, sum(in_transit(channels).values()))
 
 
+async def numbers_of_letters(broker: Broker, stages: Sequence[str]) -> Mapping[str, int]:
+    """How many dead letters stages have, in all shards. Raises BrokerUnavailable if one does not answer."""
+    found = await ask_every_shard(broker, lambda shard: Runs(shard).partial_snapshot(stages=stages))
+    return _sums(each.dead_letters for each in found.whole)
+
+
+async def states_of_edges(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeState]:
+    """What edges hold, in all shards. Raises BrokerUnavailable if one does not answer."""
+    found = await ask_every_shard(broker, lambda shard: Runs(shard).partial_snapshot(edges=edges))
+    return _merged_states(each.edges for each in found.whole)
+
+
 def merged_snapshot(by_shard: Mapping[int, Snapshot], in_transit: int = 0, *, is_whole: bool = True) -> Snapshot:
     """The sums of several shards. The run, its sources and pauses are those of shard 0, if it is among them.
 
