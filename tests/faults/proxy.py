@@ -1,4 +1,4 @@
-"""A network that fails on demand: stands between a client and a Redis on a unix socket."""
+"""A network that fails on demand: stands between a client and a Redis, on a unix socket or at a TCP port."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ class Proxy:
     `dropped` counts the lost replies, `n_passed` the bytes forwarded in each direction.
     """
 
-    def __init__(self, redis_url: str) -> None:
-        self._socket_path = urlsplit(redis_url).path
+    def __init__(self, redis_url: str, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        """`host` and `port`: where it listens; port 0 is a free one."""
+        self._redis = urlsplit(redis_url)
+        self._host, self.port = host, port
         self._losses: list[_Loss] = []
         self._passing = {way: asyncio.Event() for way in WAYS}
         self.resume()
@@ -53,9 +55,9 @@ class Proxy:
         self.n_passed = dict.fromkeys(WAYS, 0)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self._server = await asyncio.start_server(self._accept, self._host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://{self._host}:{self.port}/0"
         return self
 
     async def __aexit__(
@@ -100,6 +102,11 @@ class Proxy:
     def accept(self) -> None:
         self._refusing = False
 
+    @property
+    def n_connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections) // 2
+
     def kill_connections(self) -> None:
         for writer in list(self._connections):
             writer.transport.abort()
@@ -121,7 +128,7 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         with contextlib.suppress(OSError):
-            redis_reader, redis_writer = await asyncio.open_unix_connection(self._socket_path)
+            redis_reader, redis_writer = await self._dial()
             ends = {writer, redis_writer}
             self._connections |= ends
             connection = _Connection(self)
@@ -134,6 +141,11 @@ class Proxy:
                 self._connections -= ends
             return
         writer.transport.abort()
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._redis.scheme == "unix":
+            return await asyncio.open_unix_connection(self._redis.path)
+        return await asyncio.open_connection(self._redis.hostname, self._redis.port)
 
     def is_lost(self, command: list[bytes]) -> _Loss | None:
         return next((loss for loss in self._losses if loss.concerns(command)), None)

@@ -1,0 +1,214 @@
+"""Crawls the synthetic site on a real cluster while things go wrong, and judges what came of it.
+
+`python -m tests.cluster.crawl --pages 200000 --shards 6 --faults kills=60,failover=1` prints a line for each fault
+and a table, and exits with 1 on any violation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tests.cluster.crawl_pipeline import Terms
+from tests.cluster.crawl_verdict import n_handled, shard_states, unfinished, verdict
+from tests.cluster.lab import Lab, lab, proxied_lab
+from tests.cluster.site import Site
+from tests.cluster.troubles import NEED_PROXIES, ONE_AT_A_TIME, TROUBLES, Scene
+from tests.faults.verifier import Finding
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
+from tests.redis_server import KINDS, Kind
+
+ROOT = Path(__file__).parents[2]
+LEASE_SECONDS = 2.0
+WORKERS = 3
+LONGEST_SECONDS = 240.0  # without progress
+_LAST_LINES = 30
+
+
+@dataclass(frozen=True)
+class Crawl:
+    """A crawl, and how often each trouble strikes it. `reshards`: other numbers of shards, one after the other."""
+
+    terms: Terms
+    faults: Mapping[str, int] = field(default_factory=dict[str, int])
+    reshards: tuple[int, ...] = ()
+    workers: int = WORKERS
+    kind: Kind = "bundled"
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    findings: list[Finding]
+    said: list[str]
+    seconds: float
+
+    @property
+    def is_exact(self) -> bool:
+        return not any(finding.n for finding in self.findings if finding.is_fault)
+
+    def __str__(self) -> str:
+        lines = [*map(str, self.findings), f"  {self.seconds:.1f} s"]
+        return "\n".join([*lines, *([] if self.is_exact else ["flowq said at last:", *self.said[-_LAST_LINES:]])])
+
+
+async def carry_out(crawl: Crawl, folder: Path, say: Callable[[str], None]) -> Outcome:
+    """Run a crawl with its troubles to its end, in an empty folder."""
+    ledger = folder / "ledger"
+    ledger.mkdir()
+    crawl = replace(crawl, terms=replace(crawl.terms, ledger=ledger))
+    async with _lab_for(crawl) as found:
+        with Project(folder, PYTHONPATH=str(ROOT)) as project:
+            return await _Course(crawl, found, project, say).end()
+
+
+@asynccontextmanager
+async def _lab_for(crawl: Crawl) -> AsyncIterator[Lab]:
+    if NEED_PROXIES & crawl.faults.keys():
+        async with proxied_lab(crawl.kind) as found:
+            yield found
+    else:
+        with lab(crawl.kind) as found:
+            yield found
+
+
+class _Course:
+    """One crawl under way."""
+
+    def __init__(self, crawl: Crawl, found: Lab, project: Project, say: Callable[[str], None]) -> None:
+        self._crawl, self._lab, self._project = crawl, found, project
+        self._began = time.monotonic()
+        self._say = lambda line: say(f"  {time.monotonic() - self._began:6.1f} s  {line}")
+        self._site = Site(crawl.terms.pages, crawl.terms.seed)
+        self._n_shards = crawl.terms.shards
+        self._extra: list[Finding] = []
+
+    async def end(self) -> Outcome:
+        runs = [self._run()]
+        for n, shards in enumerate(self._crawl.reshards, 1):
+            await self._progress_to(n / (len(self._crawl.reshards) + 1), runs[-1])
+            self._stop_at_once()
+            await self._reshard(shards)
+            runs.append(self._run())
+        scene = Scene(self._lab, self._project, self._n_shards, self._say, dict(self._crawl.faults), self._crawl.seed)
+        troubles = asyncio.create_task(self._trouble(scene, runs[-1]))
+        try:
+            await self._until_it_ends(runs[-1], troubles)
+        finally:
+            troubles.cancel()
+            await asyncio.gather(troubles, return_exceptions=True)
+        seconds = time.monotonic() - self._began
+        self._say(f"the run ended with {runs[-1].popen.returncode}")
+        await scene.whole()
+        return Outcome(self._judged(scene, runs[-1]), runs[-1].stderr.splitlines(), seconds)
+
+    def _run(self) -> FlowqProcess:
+        terms = replace(self._crawl.terms, shards=self._n_shards)
+        return self._project.start(
+            *("run", "crawl", "--workers", str(self._crawl.workers), "--quiet"),
+            FLOWQ_PIPELINES="tests.cluster.crawl_pipeline:crawl",
+            FLOWQ_REDIS_URL=self._lab.url,
+            FLOWQ_LEASE=f"{LEASE_SECONDS:g}s",
+            **terms.variables(),
+        )
+
+    async def _progress_to(self, part: float, run: FlowqProcess) -> None:
+        wanted = part * 4 * len(self._site.reachable)
+        while n_handled(self._crawl.terms.ledger) < wanted and not run.has_ended:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    def _stop_at_once(self) -> None:
+        self._project.kill_all()
+        self._say("kill -9 of the run and all of its workers")
+
+    async def _reshard(self, shards: int) -> None:
+        self._n_shards = shards
+        terms = replace(self._crawl.terms, shards=shards)
+        await asyncio.sleep(LEASE_SECONDS + 1)  # apply refuses while a lease lives
+        done = await asyncio.to_thread(
+            self._project.flowq,
+            *("apply", "crawl", "--yes"),
+            FLOWQ_PIPELINES="tests.cluster.crawl_pipeline:crawl",
+            FLOWQ_REDIS_URL=self._lab.url,
+            **terms.variables(),
+        )
+        self._say(f"flowq apply: {shards} shards, exit code {done.returncode}: {(done.stdout + done.stderr)[-200:]!r}")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    async def _trouble(self, scene: Scene, run: FlowqProcess) -> None:
+        await self._progress_to(0.05, run)
+        names = list(self._crawl.faults)
+        in_turn = [name for name in names if name in ONE_AT_A_TIME]
+        together = [TROUBLES[name](scene) for name in names if name not in ONE_AT_A_TIME]
+
+        async def one_after_the_other() -> None:
+            for name in in_turn:
+                await TROUBLES[name](scene)
+
+        await asyncio.gather(*together, one_after_the_other())
+        self._say("all troubles are over")
+
+    async def _until_it_ends(self, run: FlowqProcess, troubles: asyncio.Task[None]) -> None:
+        """The run ends by itself, which it does when it is drained."""
+        before, at = -1, time.monotonic()
+        while not run.has_ended and time.monotonic() - at < LONGEST_SECONDS:
+            if troubles.done() and not troubles.cancelled():
+                troubles.result()
+            await asyncio.sleep(0.05)
+            if (n := n_handled(self._crawl.terms.ledger)) != before:
+                before, at = n, time.monotonic()
+        if not run.has_ended:
+            self._say(f"no progress: {unfinished(shard_states(self._lab, self._n_shards))}")
+            run.popen.kill()
+            with suppress(ChildProcessError):
+                run.wait()
+
+    def _judged(self, scene: Scene, run: FlowqProcess) -> list[Finding]:
+        code = run.popen.returncode
+        findings = verdict(self._site, self._crawl.terms.ledger, shard_states(self._lab, self._n_shards))
+        missing = [f"{name} struck {scene.done.get(name, 0)} times" for name in scene.n if not scene.has_enough(name)]
+        return [
+            *findings,
+            Finding.of("exit code of the run", [code] if code else []),
+            Finding.of("troubles it was too short for", missing),
+        ]
+
+
+def faults_of(text: str) -> dict[str, int]:
+    """`kills=60,failover` as numbers."""
+    parts = (part.partition("=") for part in text.split(",") if part)
+    return {name: int(n or "1") for name, _, n in parts}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages", type=int, default=200_000)
+    parser.add_argument("--shards", type=int, default=6)
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--faults", type=faults_of, default={}, help=f"{', '.join(TROUBLES)}; with a number: kills=60")
+    parser.add_argument("--reshard", default="", help="6,12: killed and applied in the middle")
+    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--fetch-seconds", type=float, default=0.0)
+    parser.add_argument("--server", choices=KINDS, default="bundled")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    terms = Terms(given.pages, given.seed, given.shards, given.rate, given.fetch_seconds)
+    reshards = tuple(map(int, filter(None, given.reshard.split(","))))
+    crawl = Crawl(terms, given.faults, reshards, given.workers, given.server, given.seed)
+    with tempfile.TemporaryDirectory(prefix="flowq-crawl-") as folder:
+        outcome = asyncio.run(carry_out(crawl, Path(folder), lambda line: print(line, flush=True)))
+    print(outcome)
+    print("exact" if outcome.is_exact else "FAILED")
+    return int(not outcome.is_exact)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Short crawls on a real cluster, each with one trouble. `python -m tests.cluster.crawl` does longer ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.crawl import Crawl, carry_out
+from tests.cluster.crawl_pipeline import STAGES, Terms
+from tests.cluster.crawl_verdict import ShardState, verdict
+from tests.cluster.site import Site
+
+SHARDS = 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "pages", "fetch_seconds"),
+    [
+        ("kills", 4, 8000, 0.02),
+        ("cuts", 100, 4000, 0.2),
+        ("replies", 20, 4000, 0.2),
+        ("failover", 1, 4000, 0.3),
+        ("blackout", 1, 4000, 0.3),
+        ("full", 1, 4000, 0.3),
+        ("slots", 2, 4000, 0.3),
+    ],
+)
+async def test_a_crawl_is_exact_in_spite_of(
+    fault: str, times: int, pages: int, fetch_seconds: float, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    terms = Terms(pages, shards=SHARDS, fetch_seconds=fetch_seconds)
+
+    outcome = await carry_out(Crawl(terms, {fault: times}), tmp_path, said.append)
+
+    assert outcome.is_exact, "\n".join([*said, str(outcome)])
+
+
+# The judge is judged.
+
+SITE = Site(500)
+
+
+def perfect(folder: Path) -> ShardState:
+    """What an exact crawl in one shard leaves."""
+    pages = SITE.reachable
+    (folder / "1.ledger").write_text("".join(f"{stage} {page}\n" for stage in STAGES for page in pages))
+    stats = {f"{kind}:{name}": len(pages) for kind, name in [("ok", "discover"), ("ok", "fetch"), ("ok", "parse")]}
+    stats |= {"ok:store": len(pages), "in:seeds>discover": 20, "in:parse>discover": len(pages) - 20}
+    stats |= {f"in:{edge}": len(pages) for edge in ("discover>fetch", "fetch>parse", "parse>store")}
+    stats |= {"duplicates:parse>discover": SITE.repeated}
+    return ShardState(0, Counter(stats), settled=Counter((stage, page) for stage in STAGES for page in pages))
+
+
+def violations(folder: Path, state: ShardState) -> set[str]:
+    return {finding.what for finding in verdict(SITE, folder, [state]) if finding.is_fault and finding.n}
+
+
+def test_an_exact_crawl_is_found_exact(tmp_path: Path) -> None:
+    assert violations(tmp_path, perfect(tmp_path)) == set()
+
+
+def test_a_page_that_is_missing_or_settled_twice_is_found(tmp_path: Path) -> None:
+    state = perfect(tmp_path)
+    first, second, *_ = SITE.reachable
+    del state.settled["store", first]
+    state.settled["store", second] += 1
+
+    assert violations(tmp_path, state) == {"lost: never settled", "doubled: settled again"}
+
+
+def test_what_is_left_in_an_edge_or_between_shards_is_found(tmp_path: Path) -> None:
+    state = perfect(tmp_path)
+    state.left["edge:parse>store"] = 1
+    state.heads[0], state.outboxes["0"] = "5-1 7", 1
+
+    assert violations(tmp_path, state) == {
+        "unfinished though drained",
+        "outboxes that are not empty",
+        "shards out of balance",
+    }
+
+
+def test_a_message_that_was_counted_twice_is_found(tmp_path: Path) -> None:
+    state = perfect(tmp_path)
+    state.stats["ok:fetch"] += 1
+
+    assert violations(tmp_path, state) == {"counters that are wrong", "shards out of balance"}

@@ -1,0 +1,164 @@
+"""What goes wrong in a cluster and with the workers of a crawl: each trouble goes on until it has done enough."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from flowq.broker.keys import Keys
+from tests.cluster.crawl_verdict import PIPELINE
+from tests.cluster.lab import NAMESPACE, Lab, empty_out, fill, slot_of
+from tests.faults.deployments import Node
+from tests.integration.project import Project
+
+LAG_SECONDS = 2.5
+_DRAIN_STEP_SECONDS = 0.05
+
+
+@dataclass
+class Scene:
+    """What troubles act on. `n` is how often each of them strikes."""
+
+    lab: Lab
+    project: Project
+    n_shards: int
+    say: Callable[[str], None]
+    n: dict[str, int]
+    seed: int = 1
+    done: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        self.roll = random.Random(self.seed)
+
+    def count(self, trouble: str, n: int = 1) -> int:
+        self.done[trouble] = self.done.get(trouble, 0) + n
+        return self.done[trouble]
+
+    def has_enough(self, trouble: str) -> bool:
+        return self.done.get(trouble, 0) >= self.n[trouble]
+
+    def keys(self, shard: int) -> Keys:
+        return Keys(NAMESPACE, PIPELINE).in_shard(shard)
+
+    def some_primary(self) -> Node:
+        """A primary that holds at least one shard."""
+        shard = self.roll.randrange(self.n_shards)
+        return self.lab.primary_of(self.keys(shard))
+
+    async def whole(self) -> None:
+        await asyncio.to_thread(self.lab.wait_until_whole)
+
+
+async def kills(scene: Scene) -> None:
+    """kill -9 of a worker, with the forwarders in it."""
+    while not scene.has_enough("kills"):
+        await asyncio.sleep(scene.roll.uniform(0.3, 1.2))
+        if workers := sorted(scene.project.workers()):
+            pid = scene.roll.choice(workers)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                scene.say(f"kill -9 of worker {pid} ({scene.count('kills')})")
+
+
+async def cuts(scene: Scene) -> None:
+    """All connections to a node are cut at once."""
+    while not scene.has_enough("cuts"):
+        await asyncio.sleep(scene.roll.uniform(0.05, 0.5))
+        proxy = scene.roll.choice(scene.lab.proxies)
+        if n := proxy.n_connections:
+            proxy.reset_connections()
+            scene.say(f"{n} connections cut ({scene.count('cuts', n)})")
+
+
+async def replies(scene: Scene) -> None:
+    """Redis obeys, and nobody learns of it: replies of scripts and of trims are lost."""
+    while not scene.has_enough("replies"):
+        await asyncio.sleep(scene.roll.uniform(0.02, 0.1))
+        proxy = scene.roll.choice([proxy for proxy in scene.lab.proxies if proxy.n_connections] or scene.lab.proxies)
+        before = proxy.dropped
+        proxy.drop_reply(scene.roll.choice(("EVALSHA", "EVALSHA", "XTRIM", "WAIT", "XREADGROUP")))
+        await asyncio.sleep(0.05)
+        if n := proxy.dropped - before:
+            scene.count("replies", n)
+    scene.say(f"{scene.done['replies']} replies lost")
+
+
+async def failover(scene: Scene) -> None:
+    """A primary dies for good after its replica has been unable to follow it: what it did meanwhile is forgotten."""
+    while not scene.has_enough("failover"):
+        await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+        primary = scene.some_primary()
+        replica = scene.lab.replica_of(primary)
+        replica.freeze()
+        await asyncio.sleep(LAG_SECONDS)
+        lag = primary.replication["master_repl_offset"] - _confirmed(primary)
+        primary.kill()
+        replica.thaw()
+        await asyncio.to_thread(scene.lab.wait_for_promotion, primary, replica)
+        scene.say(f"failover from {primary.address}: {lag:,} bytes forgotten ({scene.count('failover')})")
+        primary.start()
+        await scene.whole()
+
+
+def _confirmed(primary: Node) -> int:
+    """The bytes that the replica of a primary has confirmed."""
+    confirmed: int = primary.replication["slave0"]["offset"]
+    return confirmed
+
+
+async def blackout(scene: Scene) -> None:
+    """A primary and its replica die together, and come back with what they have written down."""
+    while not scene.has_enough("blackout"):
+        await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+        primary = scene.some_primary()
+        pair = primary, scene.lab.replica_of(primary)
+        # What AOF everysec has not written to the file is in the kernel's hands: kill -9 does not take it back.
+        for node in pair:
+            node.kill()
+        await asyncio.sleep(scene.roll.uniform(4.0, 10.0))
+        for node in pair:
+            node.start()
+        await scene.whole()
+        scene.say(f"{primary.address} and its replica killed and back ({scene.count('blackout')})")
+
+
+async def full(scene: Scene) -> None:
+    """A primary has no memory left for a while."""
+    while not scene.has_enough("full"):
+        await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+        primary = scene.some_primary()
+        fill(primary)
+        await asyncio.sleep(scene.roll.uniform(2.0, 5.0))
+        empty_out(primary)
+        scene.say(f"{primary.address} was full ({scene.count('full')})")
+
+
+async def slots(scene: Scene) -> None:
+    """The slot of a shard moves to another primary, key by key."""
+    while not scene.has_enough("slots"):
+        await asyncio.sleep(scene.roll.uniform(0.2, 1.0))
+        shard = scene.roll.randrange(scene.n_shards)
+        source = scene.lab.primary_of(scene.keys(shard))
+        target = scene.roll.choice([node for node in scene.lab.primaries() if node is not source])
+        slot = slot_of(scene.keys(shard))
+        pause = scene.lab.pause_between_keys(_DRAIN_STEP_SECONDS)
+        n_keys = await asyncio.to_thread(scene.lab.move_key_by_key, slot, target, pause=pause)
+        scene.say(f"shard {shard} moved to {target.address}, {n_keys} keys one by one ({scene.count('slots')})")
+
+
+TROUBLES: dict[str, Callable[[Scene], Awaitable[None]]] = {
+    "kills": kills,
+    "cuts": cuts,
+    "replies": replies,
+    "failover": failover,
+    "blackout": blackout,
+    "full": full,
+    "slots": slots,
+}
+NEED_PROXIES = {"cuts", "replies"}
+ONE_AT_A_TIME = {"failover", "blackout", "slots"}  # each of them leaves a cluster whole for the next
