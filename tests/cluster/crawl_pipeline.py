@@ -105,7 +105,7 @@ async def discover(link: Link, noted: Ledger = use(ledger)) -> Request:
     return Request(url=link.url, host=SITE.host(link.url))
 
 
-@stage(concurrency=100, keep=_KEEP, retry=_RETRY)
+@stage(concurrency=100, place="host", keep=_KEEP, retry=_RETRY)
 async def fetch(request: Request, noted: Ledger = use(ledger)) -> Page:
     noted.note("fetch", request.url)
     if TERMS.fetch_seconds:
@@ -119,7 +119,7 @@ async def parse(page: Page, noted: Ledger = use(ledger)) -> list[Doc | Link]:
     return [Doc(url=page.url), *(Link(url=url) for url in SITE.links(page.url))]
 
 
-@stage(concurrency=4, batch=50, linger=0.02, keep=_KEEP, retry=_RETRY)
+@stage(concurrency=4, batch=50, linger=0.02, place="url", keep=_KEEP, retry=_RETRY)
 async def store(docs: list[Doc], noted: Ledger = use(ledger)) -> None:
     noted.note("store", *(doc.url for doc in docs))
 

@@ -125,6 +125,7 @@ def verdict(site: Site, folder: Path, states: list[ShardState]) -> list[Finding]
         Finding("pages that can be reached", n, is_fault=False),
         Finding("handler runs beyond the first", runs.total() - len(runs), is_fault=False),
         Finding("messages that crossed", crossed, is_fault=False),
+        of("several shards and no crossing", ["none"] if len(states) > 1 and not crossed else []),
         of("lost: never handled", expected - runs.keys()),
         of("lost: never settled", expected - settled.keys()),
         of("handled but not linked", runs.keys() - expected),
