@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from flowq.broker.redis_streams import Broker
 from flowq.broker.stored_bodies import StoredBodies
+from flowq.delivery.edge import parse_address
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Output, Settled, Succeeded
 from flowq.errors import BodyLost, ClaimStoreUnavailable, NoClaimStore
@@ -77,7 +78,7 @@ class ClaimCheck:
             for at, output in enumerate(outputs)
             if isinstance(output, Output)
             and len(output.body) > self._least
-            and len(output.body) > self._above.get(output.edge, len(output.body))
+            and len(output.body) > self._above.get(parse_address(output.edge).edge, len(output.body))
             and not is_claimed(output.header)
         }
         if not large:

@@ -108,6 +108,7 @@ class _NotingRouter(OutputRouter):
 
     def __init__(self, router: OutputRouter, note: Callable[[Row, Any, Sequence[Output]], None]) -> None:
         self.__dict__.update(router.__dict__)
+        self._watched = router  # it may be of a class of its own
         self._note = note
 
     def outputs(self, values: Iterable[Any], row: Row) -> list[Output]:
@@ -115,7 +116,7 @@ class _NotingRouter(OutputRouter):
         outputs: list[Output] = []
         for value in values:
             if value is not None:
-                sent = super().outputs((value,), row)
+                sent = self._watched.outputs((value,), row)
                 self._note(row, value, sent)
                 outputs += sent
         return outputs
@@ -124,7 +125,7 @@ class _NotingRouter(OutputRouter):
         """As in `OutputRouter`."""
         outputs: list[Output] = []
         for item in emitted:
-            sent = super().emitted([item], row)
+            sent = self._watched.emitted([item], row)
             self._note(row, item.message, sent)
             outputs += sent
         return outputs

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
+from flowq.delivery.edge import parse_address
 from flowq.delivery.encoding.codec import Decode, decoder
 from flowq.delivery.error_groups import meant_by
 from flowq.delivery.message import Delivery, Row
@@ -297,7 +298,7 @@ def check_bytes(outputs: Sequence[Output], claiming: Mapping[str, int]) -> None:
     """Raise EncodeError for more bytes than one settlement may have. Bodies for the claim store do not count."""
     n_bytes = sum([len(output.body) for output in outputs])
     if n_bytes > _MOST_OUTPUT_BYTES and claiming:
-        sizes = [(output.edge, len(output.body)) for output in outputs]
+        sizes = [(parse_address(output.edge).edge, len(output.body)) for output in outputs]
         n_bytes = sum(size for edge, size in sizes if size <= claiming.get(edge, size))
     if n_bytes > _MOST_OUTPUT_BYTES:
         raise EncodeError(

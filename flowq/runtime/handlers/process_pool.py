@@ -8,13 +8,15 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import copy_context
+from copy import copy
 from dataclasses import replace
+from functools import cache, partial
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any
+from typing import Any, Self
 
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.program_import import EXIT_UNGUARDED, HANDLER_PROCESS, importing_program, unguarded
@@ -22,8 +24,8 @@ from flowq.delivery.dead_letter import user_traceback
 from flowq.delivery.message import Delivery, Row
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
 from flowq.errors import DecodeError, Place, UsageError
+from flowq.graph.compilation.placing import router_of
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.compilation.tuning import Tuning
 from flowq.graph.kinds import Placement
 from flowq.graph.pipeline import pipelines_among
@@ -70,6 +72,15 @@ class ProcessHandling:
         self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
         self._free: list[ProcessPoolExecutor] = []
         self._children: set[ProcessPoolExecutor] = set()
+        self._shard = 0
+
+    def in_shard(self, shard: int) -> Self:
+        """The same children, for deliveries of another shard: their outputs are addressed from there."""
+        if shard == self._shard:
+            return self
+        other = copy(self)
+        other._shard = shard
+        return other
 
     async def start(self) -> None:
         """Start the first child. Raises UsageError if the child cannot import the pipeline."""
@@ -122,7 +133,9 @@ class ProcessHandling:
         limit = asyncio.timeout(self.stage.timeout_seconds)
         try:
             async with limit:
-                outcome, trace, place = await loop.run_in_executor(child, _handle_in_child, self.stage.name, delivery)
+                outcome, trace, place = await loop.run_in_executor(
+                    child, _handle_in_child, self.stage.name, self._shard, delivery
+                )
         except TimeoutError:
             assert self.stage.timeout_seconds is not None
             return TimedOut(self.stage.timeout_seconds)
@@ -199,7 +212,12 @@ _MAIN = "__main__"
 
 # In the child
 
-_children: dict[str, Handling] = {}
+_new_handlings: dict[str, Callable[[int], Handling]] = {}
+
+
+@cache
+def _handling_of(stage: str, shard: int) -> Handling:
+    return _new_handlings[stage](shard)
 
 
 def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup | None) -> None:
@@ -219,8 +237,12 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup
     plan = found.tuned(tuning).plan
     for stage in plan.consumers:
         if stage.handler.placement is Placement.PROCESS:
-            here = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP), timeout_seconds=None)
-            _children[stage.name] = Handling(here, plan, OutputRouter(here, plan, ids.next), resources={})
+            _new_handlings[stage.name] = partial(_new_handling, stage, plan, ids)
+
+
+def _new_handling(stage: StagePlan, plan: Plan, ids: MessageIds, shard: int) -> Handling:
+    inside = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP), timeout_seconds=None)
+    return Handling(inside, plan, router_of(inside, plan, ids.next, here=shard), resources={})
 
 
 def _end_with_parent() -> None:
@@ -233,12 +255,12 @@ def _end_with_parent() -> None:
 
 def _is_ready() -> bool:
     """Whether the child has found the pipeline. A reply also shows that it has started."""
-    return bool(_children)
+    return bool(_new_handlings)
 
 
-def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome | Portable, str, Place | None]:
+def _handle_in_child(stage: str, shard: int, delivery: Delivery) -> tuple[Outcome | Portable, str, Place | None]:
     """The outcome, and the traceback and place of a failure."""
-    outcome = copy_context().run(_run, _children[stage].handle(delivery))
+    outcome = copy_context().run(_run, _handling_of(stage, shard).handle(delivery))
     flush_and_discard()
     if not isinstance(outcome, Failed):
         return outcome, "", None

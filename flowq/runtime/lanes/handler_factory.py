@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 
 from flowq.broker.redis_streams import Broker
+from flowq.graph.compilation.placing import router_of
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.handling import Commit, Handling
@@ -44,24 +44,18 @@ class HandlerFactory:
         self._versions = Versions(plan, broker)
         self._threads: HandlerThreads | None = None
         self._process_pools: list[ProcessHandling] = []
+        self._n_started = 0
 
-    def make(self, stage: StagePlan, commit: Commit) -> Handling | ProcessHandling:
-        """The handler of a stage; `commit` settles a delivery while it is running."""
+    def make(self, stage: StagePlan, commit: Commit, *, shard: int = 0) -> Handling | ProcessHandling:
+        """The handler of a stage for one shard; `commit` settles a delivery while it is running."""
         stage = self._placed(stage)
         if stage.handler.placement is Placement.PROCESS:
-            new_pool = ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
-            cores = os.cpu_count() or 1
-            pool = new_pool(
-                stage, self._plan,
-                cores=cores, versions=self._versions, claims=self._broker.claims, child_setup=self._child_setup,
-            )  # fmt: skip
-            self._process_pools.append(pool)
-            return pool
+            return self._pool_of(stage).in_shard(shard)
         new_handling = Handling if self._observer is None else self._observer.new_handling
         return new_handling(
             stage,
             self._plan,
-            OutputRouter(stage, self._plan, self._next_id),
+            router_of(stage, self._plan, self._next_id, here=shard),
             resources=self._resources.values(stage.handler.resources),
             threads=self._threads_for(stage),
             commit=commit,
@@ -70,9 +64,24 @@ class HandlerFactory:
             world=self._broker.world,
         )
 
+    def _pool_of(self, stage: StagePlan) -> ProcessHandling:
+        """The processes of a stage, which all shards share."""
+        for pool in self._process_pools:
+            if pool.stage.name == stage.name:
+                return pool
+        new_pool = ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
+        cores = os.cpu_count() or 1
+        pool = new_pool(
+            stage, self._plan,
+            cores=cores, versions=self._versions, claims=self._broker.claims, child_setup=self._child_setup,
+        )  # fmt: skip
+        self._process_pools.append(pool)
+        return pool
+
     async def start_pools(self) -> None:
-        """Start the process pools of the handlers made so far."""
-        await asyncio.gather(*(pool.start() for pool in self._process_pools))
+        """Start the process pools of the handlers made since the last time."""
+        new, self._n_started = self._process_pools[self._n_started :], len(self._process_pools)
+        await asyncio.gather(*(pool.start() for pool in new))
 
     async def close(self) -> None:
         """Stop the threads and process pools. Nothing waits for a handler that is still running."""

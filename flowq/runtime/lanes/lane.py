@@ -95,7 +95,10 @@ class Lane:
         """Start reading and handling, and all that goes with it."""
         place = self._place
         await asyncio.gather(*(runner.connect() for runner in self.runners))
-        handlings = [place.handlers.make(runner.stage, runner.consumer.early.commit) for runner in self.runners]
+        handlings = [
+            place.handlers.make(runner.stage, runner.consumer.early.commit, shard=self.broker.shard)
+            for runner in self.runners
+        ]
         await place.handlers.start_pools()
         for runner, handling in zip(self.runners, handlings, strict=True):
             place.resources.context.run(runner.start, handling)
@@ -128,7 +131,7 @@ class Lane:
         place = self._place
         quarantine = Quarantine(self.broker, self.identity, place.plan, place.pauses, self.writing)
         for stage in place.stages:
-            quarantine.add(stage, partial(place.handlers.make, stage))
+            quarantine.add(stage, partial(place.handlers.make, stage, shard=self.broker.shard))
         return quarantine
 
     # Stop

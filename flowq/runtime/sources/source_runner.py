@@ -14,8 +14,8 @@ from flowq.broker.runs import Runs
 from flowq.broker.workers import Workers
 from flowq.delivery.encoding.codec import decoder, encoder
 from flowq.errors import DecodeError, FlowqError, UsageError
+from flowq.graph.compilation.placing import router_of
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import OutputRouter
 from flowq.printable import error_repr
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.source_arguments import cursor_name, cursor_type
@@ -108,7 +108,7 @@ class SourceRunner:
             stage, self._plan, broker, self._next_id, self._writing,
             worker=self._worker, pauses=self._pauses, cursor_name=cursor_name, cursor=stored,
         )  # fmt: skip
-        router = OutputRouter(stage, self._plan, self._next_id)
+        router = router_of(stage, self._plan, self._next_id, here=broker.shard)
         rejects = Rejects(stage, router, self._next_id, worker=self._worker, run_id=broker.run_id, world=broker.world)
         intake = Intake(stage, router, rejects, encoder(type_, strict=True))
         new_feed: type[Feed] = SteppedFeed if broker.world.is_simulated else ThreadFeed
