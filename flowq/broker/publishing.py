@@ -137,8 +137,7 @@ class Publishing:
                 arguments += refused[1:]
         if can_release:
             names.append(keys.released)
-        link, replicated = self._broker.publishing, durability == "replicated"
-        reply = await run_script(link, scripts.PUBLISH, names, arguments, replicated=replicated)
+        reply = await self._run(names, arguments)
         match reply[0]:
             case 1:
                 return Published(reply[1], reply[2], is_repeated=not reply[3])
@@ -146,6 +145,10 @@ class Publishing:
                 return Published(0, 0, full_at=reply[1])
             case _:
                 return Published(0, 0, is_elsewhere=True)
+
+    async def _run(self, names: list[Any], arguments: list[Any]) -> list[Any]:
+        link, replicated = self._broker.publishing, self._broker.durability == "replicated"
+        return await run_script(link, scripts.PUBLISH, names, arguments, replicated=replicated)
 
     async def was_published(self, token: str) -> bool:
         """Whether a call with this token has been stored, of whose reply nothing is known."""

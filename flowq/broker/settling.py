@@ -44,7 +44,7 @@ class Receipt:
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
     """The arguments of one call of the settle script, as they grow."""
 
     done: list[bytes] = field(default_factory=list[bytes])
@@ -56,6 +56,14 @@ class _Call:
     n_retries: int = 0
     released: bytes = b""  # references to large bodies
     delays: bool = False
+
+    def receipt(self, targets: Sequence[str], reply: Sequence[Any]) -> Receipt | None:
+        """What the script answers for these targets; None if all has to be done one by one instead."""
+        if reply[0] < 0:
+            return None
+        sent = len(self.done) + len(self.others) // 4
+        outstanding = dict(zip(targets, reply[2:], strict=True))
+        return Receipt(sent, reply[0] + reply[1], outstanding, delayed=self.delays or bool(self.delayed))
 
 
 class Settling:
@@ -146,19 +154,18 @@ class Settling:
         self, stage: str, arrival: Arrival, settled: Sequence[Settled], *, mode: int, token: str
     ) -> Receipt | None:
         """One call of the script, which explains `mode`; None if it must be done one by one instead."""
+        call = self._call_of(stage, settled)
+        keys, arguments, targets = self._pack(call, stage, arrival, mode, token)
+        return call.receipt(targets, await run_script(self._link, scripts.SETTLE, keys, arguments))
+
+    def _call_of(self, stage: str, settled: Sequence[Settled]) -> Call:
         call = _call_of(settled, self._broker.run_id)
         if self.claims is not None:
             call.released = self.claims.released(stage, settled)
-        keys, arguments, targets = self._pack(call, stage, arrival, mode, token)
-        reply = await run_script(self._link, scripts.SETTLE, keys, arguments)
-        if reply[0] < 0:
-            return None
-        sent = len(call.done) + len(call.others) // 4
-        outstanding = dict(zip(targets, reply[2:], strict=True))
-        return Receipt(sent, reply[0] + reply[1], outstanding, delayed=call.delays or bool(call.delayed))
+        return call
 
     def _pack(
-        self, call: _Call, stage: str, arrival: Arrival, mode: int, token: str
+        self, call: Call, stage: str, arrival: Arrival, mode: int, token: str
     ) -> tuple[list[Any], list[Any], list[str]]:
         keys, keep, edge = self._broker.keys, self._keeping.get(stage), arrival.edge
         targets = list(call.outputs | call.delayed)
@@ -216,8 +223,8 @@ def _one_by_one(item: Settled) -> Sequence[Settled]:
     return [item] if isinstance(how, Succeeded) and how.outputs else [((row,), how) for row in rows]
 
 
-def _call_of(settled: Sequence[Settled], run_id: str) -> _Call:
-    call = _Call()
+def _call_of(settled: Sequence[Settled], run_id: str) -> Call:
+    call = Call()
     for rows, how in settled:
         if not isinstance(how, Succeeded):
             _add_other(call, Delivery(*rows[0]), how, run_id)
@@ -248,7 +255,7 @@ def each_value_once(outputs: Sequence[Output]) -> list[Output]:
     return once
 
 
-def _add_other(call: _Call, delivery: Delivery, settlement: Delay | DeadLetter | Release, run_id: str) -> None:
+def _add_other(call: Call, delivery: Delivery, settlement: Delay | DeadLetter | Release, run_id: str) -> None:
     if delivery.foreign is not None:
         call.n_foreign += 1
     entry_id = delivery.entry_id

@@ -94,6 +94,7 @@ class Link:
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
         self.progressed_at = 0.0  # when a call past its deadline last made progress
+        self.n_opened = 0  # connections so far
 
     def _note_progress(self) -> None:
         self.progressed_at = self._now()
@@ -184,6 +185,7 @@ class Link:
     async def _open(self, timeout_seconds: float) -> Connection:
         async with asyncio.timeout(timeout_seconds):
             self._connection = connection = await self._dialer.dial()
+        self.n_opened += 1
         connection.watch(self._note_progress)
         self._on_open()
         return connection

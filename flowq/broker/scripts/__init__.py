@@ -50,9 +50,10 @@ def _read(name: str) -> bytes:
 
 _PARTS = (
     "guards", "arguments", "clock", "answers", "groups", "entries", "append", "letters", "released", "seen", "edges",
-    "kept", "limiter", "failure_counts", "deaths", "removal",
+    "kept", "limiter", "failure_counts", "deaths", "removal", "outboxes",
 )  # fmt: skip
 """Functions and constants that scripts share. Each part may use those before it."""
+_PLACE = b"--[[ the script ]]"
 _BETWEEN_WORDS = bytes(set(range(256)) - set(f"{ascii_letters}{digits}_".encode()))
 _AS_SPACES = bytes.maketrans(_BETWEEN_WORDS, b" " * len(_BETWEEN_WORDS))
 _WITH_SUBCOMMANDS = (b"XGROUP", b"XINFO")
@@ -82,11 +83,16 @@ def _commands(code: bytes) -> list[bytes]:
     return sorted(command + b" " + second if command in _WITH_SUBCOMMANDS else command for command, second in calls)
 
 
-def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) -> Script:
-    """A script, preceded by the shared definitions that it uses."""
+def _load(name: str, *, around: str = "", keeps_answer: bool = False, gives_list: bool = False) -> Script:
+    """A script, preceded by the shared definitions that it uses.
+
+    `around`: another script that it contains, except for its last line, which returns the answer.
+    """
     text = _read(name)
+    if around:
+        text = text.replace(_PLACE, _read(around).rstrip().rpartition(b"\n")[0])
     if keeps_answer:
-        text = _read("parts/once").replace(b"--[[ the script ]]", text)
+        text = _read("parts/once").replace(_PLACE, text)
     used, blocks = _words(text), [text]
     for block, names, words in reversed(_SHARED):
         if not names.isdisjoint(used):
@@ -146,4 +152,8 @@ BODY_REFERENCES = _load("inspection/body_references")
 DELAYED_FAILURES = _load("inspection/delayed_failures")
 SLOWEST = _load("inspection/slowest")
 FOLLOW_CLOCK = _load("workers/follow_clock", keeps_answer=True)
+SETTLE_OUT = _load("shards/settle_out", around="path/settle", gives_list=True)
+PUBLISH_OUT = _load("shards/publish_out", around="path/publish", gives_list=True)
+APPLY = _load("shards/apply", gives_list=True)
+WAVE = _load("shards/wave", gives_list=True)
 BRIDGE = _load("shards/bridge", gives_list=True)

@@ -85,10 +85,22 @@ async def agree_on_layout(broker: Broker, n_shards: int) -> None:
         raise _differs(home, n_shards, on_record)
     await gather(*(each.answer(b"HSETNX", each.keys.heads, LAYOUT_FIELD, n_shards) for each in new))
     if any(layout not in (None, b"%d" % n_shards) for layout in layouts):
-        raise WrongLayout(
-            f'the shards of "{home.keys.pipeline}" are being moved, or a move was interrupted',
-            hint=f"wait for it, or finish it: flowq apply {home.keys.pipeline}",
-        )
+        raise _is_moving(home)
+
+
+async def has_changed(broker: Broker) -> WrongLayout:
+    """What to raise when a script was refused because its shard has another layout than this process."""
+    home, n_shards = broker.shards[0], len(broker.shards)
+    on_record = await read_layout(home)
+    return _is_moving(home) if on_record == n_shards else _differs(home, n_shards, on_record)
+
+
+def _is_moving(home: Broker) -> WrongLayout:
+    name = home.keys.pipeline
+    return WrongLayout(
+        f'the shards of "{name}" are being moved, or a move was interrupted',
+        hint=f"wait for it, or finish it: flowq apply {name}",
+    )
 
 
 def _differs(home: Broker, in_code: int, on_record: int | None) -> WrongLayout:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hiredis import Reader
 
 from flowq.broker.client.redis_protocol import pack_command
+from flowq.broker.keys import Keys
 from flowq.broker.publishing import add_messages, memory_arguments
 from flowq.broker.settling import each_value_once
 from flowq.delivery.edge import Crossing as Crossing
@@ -57,6 +58,8 @@ class Entry:
     n_messages: int
 
 
+NONCES = 1024
+"""How many epochs can begin in one millisecond, each with another id."""
 OnSent = Callable[[Sequence[Entry]], None]
 """Told about the entries that a call has put into outboxes."""
 
@@ -94,7 +97,7 @@ def packets(groups: Sequence[Group], shards: Sequence[int]) -> list[Packet]:
 
 def _packet(to: int, groups: Sequence[Group]) -> Packet:
     words: list[Any] = [len(groups)]
-    descriptors, n_messages = list[str](), 0
+    descriptors, n_messages = dict[str, None](), 0
     for group in groups:
         memory, outputs = group.memory, group.outputs
         if memory and not memory.places:
@@ -104,7 +107,7 @@ def _packet(to: int, groups: Sequence[Group]) -> Packet:
         words += (named, len(outputs), len(group.delayed), len(group.outputs) - len(outputs))
         add_messages(words, outputs, memory=memory)
         add_messages(words, group.delayed, memory=memory, delays=True)
-        descriptors.append(named)
+        descriptors[named] = None
         n_messages += n_all
     return Packet(to, "\n".join(descriptors).encode(), len(words), packed(words), n_messages)
 
@@ -119,11 +122,27 @@ def packed(words: Sequence[Any]) -> bytes:
     return command[command.index(b"\n") + 1 :]
 
 
-def entries(sent: Sequence[Packet], reply: Sequence[bytes]) -> Iterator[Entry]:
-    """The entries that a script has put into outboxes: it answers with id, id before and total of each."""
-    for packet, line in zip(sent, reply, strict=False):  # none at all if the call has settled nothing
-        own_id, before, total = line.split(b" ")
-        yield Entry(packet.to, own_id, before, int(total), packet.edges, packet.n_words, packet.call, packet.n_messages)
+def outbox_arguments(
+    keys: Keys, sent: Sequence[Packet], *, layout: int, nonce: int, floor: int
+) -> tuple[list[Any], list[Any]]:
+    """Further keys and arguments of a script that puts these into outboxes: what `take_outboxes` reads.
+
+    `nonce` is -1 if the connection has begun an epoch, else any number below NONCES. `floor`: the highest epoch known.
+    """
+    names: list[Any] = [keys.outbox_of(str(packet.to)) for packet in sent]
+    arguments: list[Any] = []
+    for packet in sent:
+        arguments += (packet.to, packet.edges, packet.n_messages, packet.n_words, packet.call)
+    return [*names, keys.heads], [*arguments, layout, nonce, floor, len(sent)]
+
+
+def entries(sent: Sequence[Packet], put: Sequence[bytes]) -> list[Entry]:
+    """The entries of these packets. `put`: what the script says of each, nothing at all if it has settled nothing."""
+    return [_entry(packet, *line.split(b" ")) for packet, line in zip(sent, put, strict=False)]
+
+
+def _entry(packet: Packet, own_id: bytes, before: bytes, total: bytes) -> Entry:
+    return Entry(packet.to, own_id, before, int(total), packet.edges, packet.n_words, packet.call, packet.n_messages)
 
 
 def messages_in(entry: Entry) -> int:
