@@ -62,7 +62,7 @@ class Target:
     def _head(self, edges: Sequence[bytes], entries: Sequence[Entry]) -> tuple[Sequence[Any], Sequence[Any]]:
         keys = self._broker.keys
         targets = [keys.of_target(*parse_descriptor(edge.decode())) for edge in edges]
-        names = [keys.heads, keys.inbox, keys.stats, *(name for target in targets for name in target)]
+        names = [keys.stats, keys.heads, keys.inbox, keys.released, *(name for target in targets for name in target)]
         return names, [self._source, len(self._broker.shards), len(edges), len(entries), *edges]
 
     async def _send(self, link: Link, head: Sequence[Any], entries: Sequence[Entry]) -> list[Any]:
