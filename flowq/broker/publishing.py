@@ -146,7 +146,7 @@ class Publishing:
             case _:
                 return Published(0, 0, is_elsewhere=True)
 
-    async def _run(self, names: list[Any], arguments: list[Any]) -> list[Any]:
+    async def _run(self, names: list[Any], arguments: list[Any]) -> Any:
         link, replicated = self._broker.publishing, self._broker.durability == "replicated"
         return await run_script(link, scripts.PUBLISH, names, arguments, replicated=replicated)
 

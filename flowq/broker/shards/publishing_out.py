@@ -94,7 +94,7 @@ class _Call(Publishing):
         self._crossing = crossing
         self._on_sent = on_sent
 
-    async def _run(self, names: list[Any], arguments: list[Any]) -> list[Any]:
+    async def _run(self, names: list[Any], arguments: list[Any]) -> Any:
         broker, link, replicated = self._broker, self._broker.publishing, self._broker.durability == "replicated"
         # Its connection may be another one each time, without telling: so each call begins an epoch.
         more_names, more_arguments = outbox_arguments(

@@ -72,7 +72,7 @@ class SettlingOut(Settling):
                 shards.append(shard)
         return packets(groups, shards)
 
-    async def _settle_out(self, names: list[Any], arguments: list[Any], crossing: Sequence[Packet]) -> list[Any]:
+    async def _settle_out(self, names: list[Any], arguments: list[Any], crossing: Sequence[Packet]) -> Any:
         broker, link = self._broker, self._link
         has_begun = link.is_open and link.n_opened == self._has_begun
         nonce = -1 if has_begun else int(broker.world.random() * NONCES)

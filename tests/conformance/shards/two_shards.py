@@ -18,7 +18,7 @@ from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.broker.shards.settling_out import SettlingOut
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
-from tests.conformance.worker import OUT, Worker, output
+from tests.conformance.worker import IN, OUT, Worker, output
 
 THERE = f"1/{OUT}"
 """The edge behind `parse`, in the other shard."""
@@ -49,6 +49,10 @@ class Shard:
     def publishing(self) -> PublishingOut:
         return PublishingOut(self.broker, on_sent=self.sent.extend)
 
+    async def close(self) -> None:
+        await self.settling.close()
+        await self.worker.close()
+
     async def settle(self, *settled: Any, stage: str = "parse") -> Any:
         return await self.worker.settle(*settled, stage=stage, by=self.settling)
 
@@ -69,20 +73,20 @@ async def two_shards(
     dialer: Dialer, keys: Keys, *, memory: Mapping[str, DedupMemory] | None = None, keeps_answers: bool = False
 ) -> tuple[Shard, Shard]:
     """Shard 0 and shard 1. `memory`: what edges deduplicate, in both."""
-    workers = [await Worker.sign_on(dialer, keys.in_shard(n), f"w{n}", edges=(OUT,) if n else (">parse",)) for n in (0, 1)]
-    brokers = [worker.broker for worker in workers]
+    first = await Worker.sign_on(dialer, keys, "first", edges=(IN,))
+    second = await Worker.sign_on(dialer, keys.in_shard(1), "second", edges=(OUT,))
+    brokers = [first.broker, second.broker]
     for broker in brokers:
         broker.shards = brokers
         await broker.answer(b"HSET", broker.keys.heads, b"layout", 2)
-    shards = []
-    for worker in workers:
-        sent: list[Entry] = []
-        settling = SettlingOut(
-            worker.broker, memory or {}, on_sent=sent.extend, keeps_answers=keeps_answers
-        )  # fmt: skip
-        await settling.connect()
-        shards.append(Shard(worker, settling, sent))
-    return shards[0], shards[1]
+    return await _shard(first, memory, keeps_answers), await _shard(second, memory, keeps_answers)
+
+
+async def _shard(worker: Worker, memory: Mapping[str, DedupMemory] | None, keeps_answers: bool) -> Shard:
+    sent: list[Entry] = []
+    settling = SettlingOut(worker.broker, memory or {}, on_sent=sent.extend, keeps_answers=keeps_answers)
+    await settling.connect()
+    return Shard(worker, settling, sent)
 
 
 async def apply(to: Shard, entries: Sequence[Entry], *, source: int = 0, layout: int = 2) -> Any:
