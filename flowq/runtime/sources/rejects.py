@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from flowq.broker.publishing import Refused
 from flowq.delivery.dead_letter import dead_letter_info, writable
+from flowq.delivery.edge import parse_address
 from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.settlement import DeadLetter, Output
 from flowq.errors import PayloadTooLarge
@@ -77,10 +78,10 @@ def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run
     header = Header.decode(entry.header)
     too_large = ValueError(f"{len(entry.body):,} bytes are more than Redis accepts; only their beginning is kept here")
     too_large.__cause__ = error
-    entry_id = b"%d-0" % round(world.time() * 1000)
-    delivery = Delivery(Arrival(entry.edge, worker, 0), entry_id, entry.header, entry.body)
+    entry_id, edge = b"%d-0" % round(world.time() * 1000), parse_address(entry.edge).edge
+    delivery = Delivery(Arrival(edge, worker, 0), entry_id, entry.header, entry.body)
     info = dead_letter_info(DeadLetter("uncommittable", too_large, header), delivery, run_id)
-    return Refused(entry.edge, entry.header, entry.body[:LONGEST_BODY_SHOWN], orjson.dumps(info))
+    return Refused(edge, entry.header, entry.body[:LONGEST_BODY_SHOWN], orjson.dumps(info))
 
 
 def spelled_out(value: Any) -> bytes:

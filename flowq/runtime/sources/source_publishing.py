@@ -13,9 +13,11 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import MOST_PER_CALL
+from flowq.delivery.edge import parse_address
 from flowq.delivery.settlement import Output
 from flowq.errors import RequestRefused
 from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.routing import deduplicating_edges
 from flowq.graph.declaration.source_context import Saved
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.sources.rejects import LONGEST_BODY_SHOWN, uncommittable
@@ -63,10 +65,11 @@ class SourcePublishing:
         self._cursor = cursor
         self._publishing = writing.publishing()
         self._backpressure = writing.backpressure(stage)
+        self._deduplicating = deduplicating_edges(plan)
         self._buffer = SourceBuffer(holds=bool(cursor_name), most_bytes=self._backpressure.most_bytes)
         self._claims = ClaimCheck.of(broker, plan)
         # A call is accepted or refused as a whole: small calls keep a small edge close to its size.
-        sizes = [edge.maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
+        sizes = [plan.edge_in_shard[edge.name].maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
         self._most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
         self._news = asyncio.Event()
         self._is_due = asyncio.Event()
@@ -190,8 +193,8 @@ class SourcePublishing:
                 refused[entry.edge].append(entry)
         parcels: list[Parcel] = []
         for name in dict.fromkeys([*messages, *refused]):
-            edge = self._plan.edge_by_name[name]
-            memory = self._plan.stage(edge.target).dedup_memory
+            edge = self._plan.edge_in_shard[parse_address(name).edge]
+            memory = self._deduplicating.get(edge.name)
             parcels.append(Parcel(name, messages[name], refused[name], memory, edge.maxsize))
         return parcels
 
