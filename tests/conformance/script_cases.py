@@ -23,11 +23,16 @@ from flowq.broker.keys import Keys
 from flowq.broker.migration.moving import Moving
 from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan, recorded_edge
 from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
+from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
 from flowq.broker.shards.channel import EntryId, Mark
+from flowq.broker.shards.outbox import Group, address, entries, packets
+from flowq.broker.shards.publishing_out import PublishingOut
+from flowq.broker.shards.settling_out import SettlingOut
 from flowq.broker.shards.target import Target
+from flowq.broker.shards.waves import look
 from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
 from flowq.dead_letters.purging import Purging
@@ -399,3 +404,48 @@ async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.inbox, 3, b"5-2 10")
     await Target(broker, source=3).bridge(link, Mark(EntryId(5, 2), 10), Mark(EntryId(5, 7), 40))
     await link.close()
+
+
+def with_a_second_shard(lab: Lab) -> Broker:
+    """The broker of the worker, as if there were a second shard."""
+    broker = lab.worker.broker
+    broker.shards = [broker, Broker(broker.dialer, lab.keys.in_shard(1))]
+    return broker
+
+
+@calls(scripts.SETTLE_OUT)
+async def _(lab: Lab) -> None:
+    settling = SettlingOut(with_a_second_shard(lab), {OUT: DedupMemory()}, keeps_answers=True)
+    await settling.connect()
+    there = [output(OUT, b"1", dedup="a"), output(OUT, b"2", dedup="b", delay_ms=50)]
+    outputs = [output(OUT, b"3", dedup="c"), *[each._replace(edge=address(1, OUT)) for each in there]]
+    await lab.worker.settle(handled(await lab.worker.given_one(), *outputs), by=settling)
+    await settling.close()
+
+
+@calls(scripts.PUBLISH_OUT)
+async def _(lab: Lab) -> None:
+    parcels = [Parcel(IN, [output(IN, b"1")]), Parcel(address(1, IN), [output(IN, b"2"), output(IN, b"3")])]
+    move = CursorMove("source", b"", b"7")
+    publishing = PublishingOut(with_a_second_shard(lab))
+    await publishing.publish_together(parcels, token="token", source="source", move=move, finished="all")
+
+
+@calls(scripts.APPLY)
+async def _(lab: Lab) -> None:
+    memory = DedupMemory(60_000, (">store", OUT))
+    outputs = [output(OUT, b"1", dedup="a"), output(OUT, b"2", dedup="a"), output(OUT, b"3")]
+    delayed = [output(OUT, b"4", dedup="b", delay_ms=60_000)]
+    (packet,) = packets([Group(OUT, memory, outputs, delayed), Group(IN, None, [output(IN, b"5")])], [0, 0])
+    (entry,) = entries([packet], [b"7-1 0-0 5"])
+    link = lab.worker.broker.link()
+    await Target(with_a_second_shard(lab), source=1).apply(link, [entry])
+    await link.close()
+
+
+@calls(scripts.WAVE)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    await lab.redis(b"HSET", lab.keys.heads, b"1", b"7-1 3", b"epoch", 7, b"layout", 2)
+    seen = await look(with_a_second_shard(lab), EDGES)
+    assert (seen.outstanding, seen.heads) == (6, {1: Mark(EntryId(7, 1), 3)})

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from flowq.broker import scripts
+from flowq.broker.client.redis_errors import translate
+from flowq.broker.client.retrying import again_if_lost
+from flowq.broker.keys import GROUP
+from flowq.broker.records import counters_in, pairs, texts_by_name
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.certainty import Assurance, Confirmation, Replication, confirmation_needed
+from flowq.broker.shards.channel import BEGINNING, Mark
+from flowq.broker.shards.replicas import INFO, is_alone
 
-
-class Position(NamedTuple):
-    """A point in the history of a channel: the id of an entry, and how many messages were sent up to it."""
-
-    epoch: int
-    number: int
-    n: int
+_PROBE_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,37 +24,87 @@ class Look:
     """What one shard looked like at one instant.
 
     `outstanding`: messages that wait, run or are delayed. `heads`: by target, what was last put into each outbox.
-    `inbox`: by source, what was last applied. `counters` and `run` are as in a snapshot. `is_certain`: what was seen
-    will not be forgotten by a failover.
+    `inbox`: by source, what was last applied. `counters` and `run` are as in a snapshot. `is_certain`: no failover will
+    undo what was seen. A shard that has work left is never asked for that.
     """
 
     shard: int
     outstanding: int
-    heads: Mapping[int, Position] = field(default_factory=dict[int, Position])
-    inbox: Mapping[int, Position] = field(default_factory=dict[int, Position])
+    heads: Mapping[int, Mark] = field(default_factory=dict[int, Mark])
+    inbox: Mapping[int, Mark] = field(default_factory=dict[int, Mark])
     counters: Mapping[str, int] = field(default_factory=dict[str, int])
     run: Mapping[str, str] = field(default_factory=dict[str, str])
-    is_certain: bool = True
+    is_certain: bool = False
 
 
-async def look(broker: Broker, edges: Sequence[str]) -> Look:
+async def look(broker: Broker, edges: Sequence[str], *, assurance: Assurance = "auto") -> Look:
     """Look at the shard of a broker. `edges`: all that may hold messages, those of other versions too.
 
-    Raises BrokerUnavailable and BrokerRefused.
+    Takes up to 0.25 s where a replica has to confirm. Raises BrokerUnavailable and BrokerRefused.
     """
-    raise NotImplementedError
+    keys = broker.keys
+    names = [keys.heads, keys.inbox, keys.stats, keys.run]
+    names += [name for edge in edges for name in (keys.edge(edge), keys.delayed(edge))]
+    seen = _look(broker.shard, await again_if_lost(lambda: broker.script(scripts.WAVE, names, GROUP)))
+    if seen.outstanding:
+        return seen
+    if broker.dialer.is_private or broker.world.is_simulated:
+        return replace(seen, is_certain=True)
+    state = await _replication(broker)
+    alone = await is_alone(state, broker)
+    needed = confirmation_needed(assurance, state, is_alone=alone)
+    return await _confirmed_look(broker, names, needed) if needed else seen
+
+
+async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirmation) -> Look:
+    """Look once more, and have it confirmed in the same breath: another connection may lead to another server."""
+    # WAIT waits for what its own connection has written. PEXPIRE is a write that Redis accepts when memory is full.
+    wave, probe = scripts.WAVE.by_digest(names, (GROUP,)), broker.keys.probe
+    breath = [(b"PEXPIRE", probe, _PROBE_MS), wave, INFO, *([needed.command] if needed.command else ())]
+    replies = await broker.ask(breath)
+    if replies[0] == 0:
+        await broker.answer(b"SET", probe, b"", b"PX", _PROBE_MS)
+        replies = await broker.ask(breath)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise translate(reply, broker.dialer.address)
+    written, wave, about, *confirmation = replies
+    state = Replication.parse(about)
+    is_same = state.is_primary and len(state.online) == needed.replicas
+    is_given = not confirmation or (written == 1 and needed.is_given_by(confirmation[0]))
+    return replace(_look(broker.shard, wave), is_certain=is_same and is_given)
+
+
+async def _replication(broker: Broker) -> Replication:
+    (reply,) = await broker.ask([INFO])
+    if isinstance(reply, Exception):
+        raise translate(reply, broker.dialer.address)
+    return Replication.parse(reply)
+
+
+def _look(shard: int, reply: Sequence[Any]) -> Look:
+    outstanding, heads, inbox, stats, run = reply
+    return Look(shard, outstanding, marks_in(heads), marks_in(inbox), counters_in(stats), texts_by_name(run))
+
+
+def marks_in(reply: Sequence[bytes]) -> Mapping[int, Mark]:
+    """What `heads` or `inbox` says of each shard."""
+    return {int(shard): Mark.parse(mark) for shard, mark in pairs(reply) if shard.isdigit()}
 
 
 def is_drained(looks: Collection[Look]) -> bool:
-    """Whether nothing is left to do in any shard. The looks, one at each shard, may be of different moments.
+    """Whether nothing is left to do in any shard, and nothing is between them.
+
+    The looks, one at each shard, may be of different moments. Let some shard be the first that becomes active after its
+    own look. A message from another one has caused that. If it was sent before the look at its sender, that look shows
+    a head behind it, and the cursor that was seen at the target covers the head: it had been applied before. If it was
+    sent later, its sender had become active first. Totals over all channels would not do.
 
     Sources are another matter: the `run` of shard 0 tells whether they have finished.
     """
     by_shard = {each.shard: each for each in looks}
     return all(each.is_certain and not each.outstanding for each in looks) and all(
-        head[:2] <= _position(by_shard.get(target), each.shard)[:2]
-        for each in looks
-        for target, head in each.heads.items()
+        head.id <= _cursor(by_shard.get(target), each.shard).id for each in looks for target, head in each.heads.items()
     )
 
 
@@ -60,15 +112,12 @@ def in_transit(looks: Collection[Look]) -> int:
     """How many messages were put into outboxes and are not applied yet. Exact for looks of one moment."""
     by_shard = {each.shard: each for each in looks}
     return sum(
-        max(0, head.n - _position(by_shard.get(target), each.shard).n)
+        max(0, head.total - _cursor(by_shard.get(target), each.shard).total)
         for each in looks
         for target, head in each.heads.items()
         if target in by_shard
     )
 
 
-def _position(at: Look | None, source: int) -> Position:
-    return at.inbox.get(source, _BEGINNING) if at else _BEGINNING
-
-
-_BEGINNING = Position(0, 0, 0)
+def _cursor(at: Look | None, source: int) -> Mark:
+    return at.inbox.get(source, BEGINNING) if at else BEGINNING
