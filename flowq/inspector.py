@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flowq.broker.audit import Audit, AuditRecord
 from flowq.broker.flow_control.pauses import Pauses
-from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
+from flowq.broker.inspection.edge_stats import RunningMessage
 from flowq.broker.inspection.merging.overviews import overview_of
-from flowq.broker.inspection.merging.snapshots import snapshot_of_all_shards
+from flowq.broker.inspection.merging.readings import (
+    held_in_all_shards,
+    slowest_of_all_shards,
+    throughput_of_all_shards,
+)
+from flowq.broker.inspection.merging.snapshots import merged_facts, snapshot_of_all_shards
 from flowq.broker.inspection.overview import Overview
-from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
-from flowq.broker.inspection.throughput import Throughput, Throughputs
+from flowq.broker.inspection.pacing_keys import HeldKey
+from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.open import SharedBroker, open_broker
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import StageBalance, balance_of
+from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.broker.workers import Workers
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
@@ -131,7 +137,7 @@ class Inspector:
 
     async def throughput(self) -> Mapping[str, Throughput]:
         """The speed of every stage in the last half minute."""
-        return await Throughputs(self._broker).of(self._plan, await self.snapshot())
+        return await throughput_of_all_shards(self._broker, self._plan)
 
     async def overview(self) -> Overview:
         """The whole pipeline at a glance: counters, speeds, ages, errors, workers, memory, causes and forecasts."""
@@ -141,21 +147,26 @@ class Inspector:
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:
         """The `limit` messages that have been running longest, and for `at_least_seconds`."""
         edges = [edge.name for edge in self._plan.edges]
-        return await EdgeInspection(self._broker).slowest(edges, limit=limit, at_least_seconds=at_least_seconds)
+        return await slowest_of_all_shards(self._broker, edges, limit=limit, at_least_seconds=at_least_seconds)
 
     async def workers(self) -> Mapping[str, Mapping[str, Any]]:
         """The live workers by name, with the facts that they registered.
 
         A killed worker counts until its lease expires.
         """
-        registered = await Workers(self._broker).registered()
-        leases = await Workers(self._broker).leases(list(registered))
-        return {name: facts for name, facts in sorted(registered.items()) if leases[name] is not None}
+
+        async def living(shard: Broker) -> list[Mapping[str, Any]]:
+            registered = await Workers(shard).registered()
+            leases = await Workers(shard).leases(list(registered))
+            return [{**facts, "worker": name} for name, facts in registered.items() if leases[name] is not None]
+
+        found = merged_facts(facts for each in (await ask_every_shard(self._broker, living)).whole for facts in each)
+        return {facts["worker"]: facts for facts in sorted(found, key=lambda facts: str(facts["worker"]))}
 
     async def held_keys(self) -> list[HeldKey]:
         """The pacing keys on hold, with reason and time left; longest hold first within a stage."""
         paced = [stage.name for stage in self._plan.consumers if stage.rate is not None]
-        return await KeyInspection(self._broker).held(paced)
+        return await held_in_all_shards(self._broker, paced)
 
     async def orphans(self) -> list[Orphan]:
         """Edges that only an earlier version of the pipeline had, with the messages left on them."""

@@ -54,7 +54,7 @@ class Audit:
     """The last thousand actions on one pipeline."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+        self._broker = broker.shards[0]
 
     async def latest(self, limit: int) -> list[AuditRecord]:
         """The last actions, the latest first."""

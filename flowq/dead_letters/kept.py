@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -64,24 +65,25 @@ class Kept:
         Each moves in one atomic step and keeps its id, so that a repeated call runs nothing twice. After its run it is
         kept again. What was settled after the call began is not replayed.
         """
-        n, edge = 0, inlet_of(self._stage.name)
-        names = [self._broker.keys.stats, self._broker.keys.kept(self._stage.name), self._broker.keys.edge(edge)]
-        async for page in self._pages(since, bodies=bool(where)):
+        n, edge, name = 0, inlet_of(self._stage.name), self._stage.name
+        pages = [self._pages(shard, since, bodies=bool(where)) for shard in self._broker.shards]
+        async for shard, page in _by_time(dict(zip(self._broker.shards, pages, strict=True))):
             chosen = [kept for kept in page if all(condition.holds(kept.message) for condition in where)]
             chosen = chosen[: None if limit is None else limit - n]
             if dry_run or not chosen:
                 n += len(chosen)
             else:
                 flat = [word for kept in chosen for word in (kept.id, kept.header.replayed().encode())]
-                n += await self._broker.script(scripts.PUT_BACK_KEPT, names, edge, *flat)
+                names = [shard.keys.stats, shard.keys.kept(name), shard.keys.edge(edge)]
+                n += await shard.script(scripts.PUT_BACK_KEPT, names, edge, *flat)
             if n == limit:
                 break
         return n
 
-    async def _pages(self, since: datetime | None, *, bodies: bool) -> AsyncIterator[list[KeptMessage]]:
-        now_ms = (await Runs(self._broker).partial_snapshot()).now_ms
+    async def _pages(self, shard: Broker, since: datetime | None, *, bodies: bool) -> AsyncIterator[list[KeptMessage]]:
+        now_ms = (await Runs(shard).partial_snapshot()).now_ms
         after = f"{round(since.timestamp() * 1000) - 1}-{2**64 - 1}" if since else ""
-        kept = Entries(self._broker, self._broker.keys.kept(self._stage.name))
+        kept = Entries(shard, shard.keys.kept(self._stage.name))
         limit = _CLAIMED_PER_CALL if bodies and self._stage.claim_above is not None else _PER_CALL
         while True:
             entries = await kept.after(after, limit=limit, bodies="all" if bodies else "none")
@@ -92,6 +94,28 @@ class Kept:
             if len(entries) < limit or page[-1].settled_at.timestamp() * 1000 > now_ms:
                 return
             after = entries[-1].entry_id
+
+
+async def _by_time(
+    pages_of: Mapping[Broker, AsyncIterator[list[KeptMessage]]],
+) -> AsyncIterator[tuple[Broker, list[KeptMessage]]]:
+    """The messages of all shards, what was settled earlier first. With one shard these are its pages."""
+    if len(pages_of) == 1:
+        ((shard, pages),) = pages_of.items()
+        async for page in pages:
+            yield shard, page
+        return
+    waiting = {shard: deque(await anext(pages, ())) for shard, pages in pages_of.items()}
+    while waiting := {shard: page for shard, page in waiting.items() if page}:
+        shard = min(waiting, key=lambda each: waiting[each][0].settled_at)
+        others = [page[0].settled_at for each, page in waiting.items() if each is not shard]
+        rest = waiting[shard]
+        first = [rest.popleft()]
+        while rest and (not others or rest[0].settled_at <= min(others)):
+            first.append(rest.popleft())
+        yield shard, first
+        if not rest:
+            rest.extend(await anext(pages_of[shard], ()))
 
 
 def _kept(stage: str, entry: DeadEntry) -> KeptMessage:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from flowq.broker import scripts
+from flowq.broker.inspection.merging.snapshots import states_of_edges
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
-from flowq.broker.runs import Runs
+from flowq.broker.shards.channels import channels_reading, in_transit
+from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.graph.compilation.plan import EdgePlan
 
 _PER_CALL = 1000  # a script blocks Redis
@@ -22,7 +25,7 @@ class Purging:
 
     async def idle(self, edges: Sequence[EdgePlan], *, running: bool = False) -> Mapping[str, int]:
         """How many messages wait or are delayed, by stage; or how many run."""
-        states = (await Runs(self._broker).partial_snapshot(edges=[edge.name for edge in edges])).edges
+        states = await states_of_edges(self._broker, [edge.name for edge in edges])
         counts: Counter[str] = Counter()
         for edge in edges:
             state = states[edge.name]
@@ -37,12 +40,18 @@ class Purging:
         never end.
         """
         removed: Counter[str] = Counter()
-        keys = self._broker.keys
-        for edge in edges:
-            names = [keys.stats, *keys.of_edge(edge.name)]
+        for shard, edge in product(self._broker.shards, edges):
+            names = [shard.keys.stats, *shard.keys.of_edge(edge.name)]
             while left := min(_PER_CALL, at_most.get(edge.target, 0) - removed[edge.target]):
-                n: int = await self._broker.script(scripts.PURGE, names, GROUP, edge.target, edge.name, left)
+                n: int = await shard.script(scripts.PURGE, names, GROUP, edge.target, edge.name, left)
                 removed[edge.target] += n
                 if n < left:
                     break
         return removed
+
+    async def in_transit(self) -> int:
+        """How many messages are between shards, and arrive later."""
+        if len(self._broker.shards) == 1:
+            return 0
+        found = await ask_every_shard(self._broker, lambda shard: shard.read(channels_reading(shard.keys)))
+        return sum(in_transit(found.by_shard).values())

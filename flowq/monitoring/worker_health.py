@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.broker.workers import Workers, silent_seconds_in
 from flowq.durations import duration_text
 from flowq.errors import BrokerError
@@ -45,7 +46,23 @@ class WorkerHealth:
 
 
 async def workers_of(broker: Broker) -> list[WorkerHealth]:
-    """Every registered worker, alive or not."""
+    """Every registered worker, alive or not: of several shards, of those that answer. Raises if none does.
+
+    A process that serves several shards is one worker, apart from what it has registered and has no lease for.
+    """
+    found = [worker for each in (await ask_every_shard(broker, _lanes)).by_shard.values() for worker in each]
+    if len(broker.shards) == 1:
+        return found
+    alive: dict[tuple[str, str, int], WorkerHealth] = {}
+    for worker in found:
+        if worker.has_lease:
+            known = alive.setdefault((worker.host, worker.where, worker.pid), worker)
+            silent_seconds = max(known.silent_seconds, worker.silent_seconds)
+            alive[worker.host, worker.where, worker.pid] = replace(known, silent_seconds=silent_seconds)
+    return [*alive.values(), *(worker for worker in found if not worker.has_lease)]
+
+
+async def _lanes(broker: Broker) -> list[WorkerHealth]:
     registered = await Workers(broker).registered()
     leases = await Workers(broker).leases(list(registered))
     return [

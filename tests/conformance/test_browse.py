@@ -69,7 +69,7 @@ async def test_a_look_from_an_entry_on_shows_what_came_since(worker: Worker) -> 
     first = await worker.read_one()
     await worker.publish(b"2", b"3")
 
-    _, sights = await Browser(worker.broker).peek([IN], most=100, after={IN: first.entry_id.decode()})
+    _, sights = await Browser(worker.broker).peek([IN], most=100, after={(0, IN): first.entry_id.decode()})
 
     assert [sight.delivery.body for sight in sights] == [b"2", b"3"]
 

@@ -76,12 +76,12 @@ async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bo
 
     now_ms, sights = await Browser(broker).peek(edges, most=limit)
     yield sights
-    after = dict.fromkeys(edges, f"{now_ms}-0")
+    after = {(shard.shard, edge): f"{now_ms}-0" for shard in broker.shards for edge in edges}
     while follow:
         await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
         _, sights = await Browser(broker).peek(edges, most=_MOST_AT_ONCE, after=after)
         for sight in sights:
-            after[sight.delivery.edge] = sight.delivery.entry_id.decode()
+            after[sight.shard, sight.delivery.edge] = sight.delivery.entry_id.decode()
         yield sights
 
 

@@ -55,5 +55,7 @@ def command(
         print(json_text(removed, indent=True) if json else done)
         if running := sum((await purging.idle(edges, running=True)).values()):
             note(f"{counted(running, 'message')} still running, not removed")
+        if coming := await purging.in_transit():
+            note(f"{counted(coming, 'message')} in transit between shards, not removed: they arrive afterwards")
 
     with_broker(plan.name, settings, remove, needs_bodies=False)

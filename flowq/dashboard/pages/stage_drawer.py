@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
+from flowq.broker.inspection.edge_stats import RunningMessage
+from flowq.broker.inspection.merging.readings import slowest_of_all_shards
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.retried_errors import RetriedError
 from flowq.broker.inspection.worker_overview import WorkerOverview
@@ -76,7 +77,7 @@ async def stage_drawer(watch: Watch, look: Look, stage: StagePlan, settings: Set
 
 async def _slowest(watch: Watch, stage: StagePlan) -> Sequence[RunningMessage] | None:
     try:
-        return await EdgeInspection(watch.broker).slowest(stage.in_edges, limit=_MOST_SLOW) if stage.in_edges else ()
+        return await slowest_of_all_shards(watch.broker, stage.in_edges, limit=_MOST_SLOW) if stage.in_edges else ()
     except BrokerError:
         return None
 

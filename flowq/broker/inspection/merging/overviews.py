@@ -15,6 +15,7 @@ from flowq.broker.inspection.merging.figures import (
     merged_throughput,
     merged_workers,
 )
+from flowq.broker.inspection.merging.readings import merged_held
 from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsSeen
 from flowq.broker.inspection.merging.snapshots import merged_snapshot, process_of
 from flowq.broker.inspection.outlook import outlook_of
@@ -89,7 +90,7 @@ def merged_overview(
     }
     errors = merged_errors({name: stage.errors for name, stage in each.stages.items()} for each in seen)
     stages = stages_of(plan, snapshot, throughput, errors, edges, workers)
-    held = sorted((key for each in seen for key in each.held), key=lambda key: (key.stage, -key.seconds_left))
+    held = merged_held([each.held for each in seen], list(plan.stage_by_name))
     levels = merged_levels([each.recorded.levels for each in seen])
     slowest = sorted((message for each in seen for message in each.slowest), key=lambda each: -each.seconds)
     return Overview(
