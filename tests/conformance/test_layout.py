@@ -93,7 +93,7 @@ async def test_a_record_that_was_interrupted_is_completed(opened: Opened) -> Non
     assert await layouts(broker) == [b"4"] * 4
 
 
-async def test_nobody_begins_while_shards_are_moved(opened: Opened) -> None:
+async def test_no_program_begins_while_shards_are_moved(opened: Opened) -> None:
     broker = opened(4)
     await agree_on_layout(broker, 4)
     await broker.shards[3].answer(b"HSET", broker.shards[3].keys.heads, LAYOUT_FIELD, "moving")
