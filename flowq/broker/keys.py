@@ -11,13 +11,13 @@ from itertools import count
 from redis.crc import key_slot
 
 from flowq.delivery.edge import Edge
+from flowq.delivery.placement import MOST_SHARDS
 from flowq.delivery.policy import DedupMemory
 from flowq.errors import UsageError
 
 GROUP = b"flowq"
 """The one consumer group of every edge."""
 _THROUGHPUT_PERIODS = 8
-MOST_SHARDS = 64
 _SLOTS = 16384
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"

@@ -7,6 +7,8 @@ from zlib import crc32
 
 CELLS = 4096
 CELL_BYTES = 2
+MOST_SHARDS = 64
+"""How many shards a pipeline may have."""
 _LCG = 2862933555777941757
 
 

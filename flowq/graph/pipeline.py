@@ -19,7 +19,8 @@ class Pipeline:
     `name` may contain letters, digits and underscores; it is part of the Redis keys, and what commands take. It must be
     unique in a project, and need not be the name of its file. `flows` are what `>>` returns, or single stages and
     sources. A stage used in several places is one and the same stage; a stage that leads back to itself makes a cycle.
-    `shards`, from 1 to 64, divides the pipeline over the nodes of a Redis Cluster, or over several servers.
+    `shards`, from 1 to 64, divides the pipeline over the nodes of a Redis Cluster, or over several servers. It can be
+    set elsewhere, and changed later, but only with `flowq apply`: the number that is in force is on record in Redis.
 
     Raises PipelineError with every problem found: names, options, annotations, and types that do not match.
 
@@ -42,13 +43,13 @@ class Pipeline:
         self.plan = compile_pipeline(name, flows, self.place, shards=shards)
         self._flows = flows
 
-    def tuned(self, options: Mapping[str, Mapping[str, Any]]) -> Pipeline:
+    def tuned(self, options: Mapping[str, Mapping[str, Any]], *, shards: int | None = None) -> Pipeline:
         """A copy of this pipeline with other options for some of its stages, as if they were written in the code.
 
         `options` maps names of stages to options of `@stage` as plain data: `retry` and `rate` are mappings, whose
         missing members stay as in the code. Options that change what the code means cannot be set: `dedup`, `ack`, and
-        where a handler runs. The command line does this with the settings in pyproject.toml, in environment variables
-        and in `--set`.
+        where a handler runs. `shards` is another number of shards; None keeps it. The command line does this with the
+        settings in pyproject.toml, in environment variables and in `--set`.
 
         Raises PipelineError with every problem found.
 
@@ -60,10 +61,9 @@ class Pipeline:
         >>> plan.concurrency, plan.timeout_seconds, plan.retry.attempts
         (8, 300.0, 8)
         """
-        tuned = copy(self)
-        tuned.plan = compile_pipeline(
-            self.name, self._flows, self.place, laid_over(self.plan.tuning, options), shards=self.plan.shards
-        )
+        tuned, tuning = copy(self), laid_over(self.plan.tuning, options)
+        n_shards = self.plan.shards if shards is None else shards
+        tuned.plan = compile_pipeline(self.name, self._flows, self.place, tuning, shards=n_shards)
         return tuned
 
     def __repr__(self) -> str:

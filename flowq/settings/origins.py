@@ -233,7 +233,8 @@ def _layer(table: Any, name: str, file: ProjectFile | None) -> _Table:
 def _stages(pipeline: str, options: Any, name: str) -> Iterator[StageSetting]:
     for option, stages in table_in(options, name).items():
         if option != "stages":
-            raise SettingsError(f'{FILE} [{name}]: there is no setting "{option}"', hint="stages.NAME")
+            yield StageSetting.read(pipeline, "", option, stages, f"{FILE} [{name}]")
+            continue
         for stage, settings in table_in(stages, f"{name}.stages").items():
             table = f"{name}.stages.{stage}"
             yield from stage_settings(pipeline, stage, table_in(settings, table), f"{FILE} [{table}]")

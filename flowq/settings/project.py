@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flowq.errors import NotConfigured, SettingsError, did_you_mean
 from flowq.settings.page_settings import PageSettings
 from flowq.settings.project_file import current_folder
-from flowq.settings.stages import Chosen, StageSetting, chosen, tuned
+from flowq.settings.stages import Chosen, StageSetting, chosen, shards_of, tuned
 
 if TYPE_CHECKING:
     from flowq.delivery.policy import Durability
@@ -139,6 +139,10 @@ class Settings:
     def with_stages(self, more: Iterable[StageSetting]) -> Settings:
         """The same with further options of stages, from flags for instance, which win over those that are set."""
         return replace(self, stages=(*self.stages, *more))
+
+    def of_shards(self, name: str) -> StageSetting | None:
+        """What is set for the number of shards of the pipeline `name`."""
+        return shards_of(self.stages, name)
 
     def of_stages(self, name: str, plan: Plan) -> Chosen:
         """What is set for the stages of the pipeline `name`. Raises SettingsError for a stage that it does not have."""

@@ -190,6 +190,30 @@ def test_a_stage_may_have_two_underscores_in_its_name(pyproject: Path) -> None:
     assert (plan.stage("fetch__all").concurrency, plan.stage("fetch__all").rate) == (3, Rate(5))
 
 
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        ("", {}, 1),
+        ("[tool.flowq.pipelines.p]\nshards = 8\n", {}, 8),
+        ("[tool.flowq.pipelines.p]\nshards = 8\n", {"FLOWQ_P__SHARDS": "16"}, 16),
+        ("[tool.flowq.pipelines.other]\nshards = 8\n", {}, 1),
+        ("[tool.flowq.pipelines.p]\nshards = 8\nstages.fetch.concurrency = 3\n", {}, 8),
+    ],
+)
+def test_the_number_of_shards_can_be_set(pyproject: Path, text: str, environ: dict[str, str], expected: int) -> None:
+    assert load(pyproject, text, environ).tuned("p", numbered("fetch")).plan.shards == expected
+
+
+def test_options_of_stages_leave_the_number_of_shards_in_the_code_as_it_is(pyproject: Path) -> None:
+    @stage
+    def fetch(number: int) -> None: ...
+
+    settings = load(pyproject, "", {"FLOWQ_P__FETCH__CONCURRENCY": "3"})
+    plan = settings.tuned("p", Pipeline("p", fetch, shards=8)).plan
+
+    assert (plan.shards, plan.stage("fetch").concurrency) == (8, 3)
+
+
 def test_a_setting_for_a_source_is_refused(pyproject: Path) -> None:
     with pytest.raises(SettingsError, match='"numbers" is a source, and has no options'):
         load(pyproject, "", {"FLOWQ_P__NUMBERS__CONCURRENCY": "3"}).tuned("p", numbered("fetch"))
@@ -229,6 +253,8 @@ def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -
         ("[tool.flowq.dashboard]\ntoken = 's3cr3t'\n", "a token is a secret: set FLOWQ_DASHBOARD_TOKEN instead"),
         ("[tool.flowq]\ndashboard = 3\n", "tool.flowq.dashboard must be a table"),
         ("[tool.flowq.pipelines.scrape]\nstage = 1\n", 'no setting "stage"'),
+        ("[tool.flowq.pipelines.scrape]\nshards = 65\n", r"scrape\]: shards: must be a whole number from 1 to 64"),
+        ("[tool.flowq.pipelines.scrape]\nshards = true\n", "shards: must be a whole number from 1 to 64"),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurency = 1\n", 'did you mean "concurrency"'),
         (
             "[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n",
@@ -257,6 +283,7 @@ def test_what_the_file_says_wrongly_is_refused_with_place_and_remedy(pyproject: 
     ("name", "value", "said"),
     [
         ("FLOWQ_WORKER", "3", r"did you mean FLOWQ_WORKERS\?"),
+        ("FLOWQ_SCRAPE__SHARDS", "many", "env FLOWQ_SCRAPE__SHARDS: shards: must be a whole number from 1 to 64"),
         ("FLOWQ_REDIS", "redis://x", r"did you mean FLOWQ_REDIS_URL\?"),
         ("FLOWQ_WORKERS", "-1", "env FLOWQ_WORKERS: workers must be a whole number"),
         (

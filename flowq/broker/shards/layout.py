@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from flowq.broker.client.connection import Link
 from flowq.broker.client.many_servers import ServersDialer
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
-from flowq.broker.keys import MOST_SHARDS
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.placement import MOST_SHARDS
 from flowq.delivery.stored import text_in
 from flowq.errors import BrokerRefused, UsageError
 

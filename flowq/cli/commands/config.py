@@ -95,9 +95,11 @@ def of_dashboard(settings: Settings) -> dict[str, str]:
 
 
 def of_pipeline(plan: Plan, settings: Settings) -> Iterator[Setting]:
-    """The options of each stage of a pipeline."""
+    """The number of shards of a pipeline, where it has several, and the options of each stage."""
     from flowq.wording.stage_options import options_of
 
+    if (shards := settings.of_shards(plan.name)) or plan.shards > 1:
+        yield Setting("shards", str(plan.shards), shards.origin if shards else "Pipeline(...)")
     for stage in plan.consumers:
         here = f"@stage {shown(stage.place.file)}:{stage.place.line}"
         for option in options_of(plan, stage, settings, here=here):

@@ -30,6 +30,7 @@ class Instructions:
     arguments: dict[str, Any]
     lease_seconds: float
     grace_seconds: float
+    shards: int = 1
     durability: Durability = "local"
     claim_store: str | None = None
     own_data: str | None = None  # the data folder of the server that flowq runs itself

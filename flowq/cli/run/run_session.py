@@ -217,6 +217,7 @@ class Session:
             stages=self.stages,
             sources=[duty.only_source] if duty.only_source else sources,
             tuning=self.plan.tuning,
+            shards=self.plan.shards,
             arguments=dict(self.arguments),
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.grace_seconds,

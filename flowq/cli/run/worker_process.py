@@ -60,7 +60,9 @@ def plan_in(job: Instructions) -> Plan:
     """The plan of the pipeline that a job names, from the code as it is now. Raises as `load_from` does."""
     module = Module(job.module, Path(job.root), Path(job.project), attribute=job.attribute)
     loaded = load_from(module, job.pipeline)
-    return loaded.pipeline.tuned(job.tuning).plan if job.tuning else loaded.pipeline.plan
+    if not job.tuning and job.shards == loaded.pipeline.plan.shards:
+        return loaded.pipeline.plan
+    return loaded.pipeline.tuned(job.tuning, shards=job.shards).plan
 
 
 def print_as_on_a_terminal(columns: int) -> None:

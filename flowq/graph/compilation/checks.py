@@ -14,6 +14,7 @@ from flowq.graph.compilation.node import Feed, Node
 from flowq.graph.compilation.plan import PLACES, Route, type_name
 from flowq.graph.compilation.signature import unfilled_parameters
 from flowq.graph.compilation.typecheck import bare, fields_of, fits, is_open, type_names
+from flowq.graph.declaration.option_values import number_of_shards
 from flowq.graph.declaration.resource import Resource
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -120,6 +121,14 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
         "leave place out: dedup decides; or place by a field that is the same in both",
     ),
 )
+
+
+def check_shards(pipeline: str, place: Place | None, shards: object, problems: Problems) -> None:
+    """A pipeline can be divided into that many shards."""
+    try:
+        number_of_shards(shards)
+    except ValueError as error:
+        problems.add("FQ106", f"{pipeline}: shards={shards!r} cannot be used", place, hint=str(error))
 
 
 def check_names(pipeline: str, place: Place | None, nodes: Iterable[Node], problems: Problems) -> None:

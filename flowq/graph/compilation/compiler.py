@@ -14,6 +14,7 @@ from flowq.graph.compilation.checks import (
     check_handler,
     check_names,
     check_resources,
+    check_shards,
     check_told_apart,
     check_tuning,
 )
@@ -54,6 +55,7 @@ def compile_pipeline(
     wiring = _wired(flows, problems)
     nodes = _nodes(wiring.definitions(), tuning, problems)
     check_names(name, place, nodes.values(), problems)
+    check_shards(name, place, shards, problems)
     check_tuning(name, tuning, nodes.values(), problems)
     if not flows:
         problems.add("FQ109", "the pipeline is empty", place, hint="add a flow: Pipeline(name, a >> b)")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from flowq.delivery.placement import MOST_SHARDS
 from flowq.durations import seconds
 
 
@@ -15,6 +16,13 @@ def count(value: Any) -> int:
     """An integer of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("must be a whole number above 0")
+    return value
+
+
+def number_of_shards(value: Any) -> int:
+    """How many shards a pipeline has."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_SHARDS:
+        raise ValueError(f"must be a whole number from 1 to {MOST_SHARDS}")
     return value
 
 

@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowq.broker.keys import MOST_SHARDS
 from flowq.delivery.encoding.dedup_key import dedup_hash
-from flowq.delivery.placement import CELLS, cell_in, cell_of, cell_of_hash, cells, shard_of, shard_of_id, with_cell
+from flowq.delivery.placement import (
+    CELLS,
+    MOST_SHARDS,
+    cell_in,
+    cell_of,
+    cell_of_hash,
+    cells,
+    shard_of,
+    shard_of_id,
+    with_cell,
+)
 from flowq.delivery.policy import APPROXIMATE_HASH_BYTES, HASH_BYTES
 
 SHARDS = st.integers(1, MOST_SHARDS)
