@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.cluster.crawl_pipeline import Terms
 from tests.cluster.crawl_verdict import n_handled, shard_states, unfinished, verdict
-from tests.cluster.lab import Lab, lab, proxied_lab
+from tests.cluster.lab import Lab, Servers, lab, plain_servers, proxied_lab
 from tests.cluster.site import Site
 from tests.cluster.troubles import NEED_PROXIES, ONE_AT_A_TIME, TROUBLES, Scene
 from tests.faults.verifier import Finding
@@ -40,6 +40,7 @@ class Crawl:
     terms: Terms
     faults: Mapping[str, int] = field(default_factory=dict[str, int])
     reshards: tuple[int, ...] = ()
+    n_servers: int = 0  # plain ones, instead of a cluster
     workers: int = WORKERS
     kind: Kind = "bundled"
     seed: int = 1
@@ -71,10 +72,13 @@ async def carry_out(crawl: Crawl, folder: Path, say: Callable[[str], None]) -> O
 
 
 @asynccontextmanager
-async def _lab_for(crawl: Crawl) -> AsyncIterator[Lab]:
+async def _lab_for(crawl: Crawl) -> AsyncIterator[Lab | Servers]:
     if NEED_PROXIES & crawl.faults.keys():
         async with proxied_lab(crawl.kind) as found:
             yield found
+    elif crawl.n_servers:
+        with plain_servers(crawl.n_servers, crawl.kind) as servers:
+            yield servers
     else:
         with lab(crawl.kind) as found:
             yield found
@@ -83,8 +87,8 @@ async def _lab_for(crawl: Crawl) -> AsyncIterator[Lab]:
 class _Course:
     """One crawl under way."""
 
-    def __init__(self, crawl: Crawl, found: Lab, project: Project, say: Callable[[str], None]) -> None:
-        self._crawl, self._lab, self._project = crawl, found, project
+    def __init__(self, crawl: Crawl, home: Lab | Servers, project: Project, say: Callable[[str], None]) -> None:
+        self._crawl, self._home, self._project = crawl, home, project
         self._began = time.monotonic()
         self._say = lambda line: say(f"  {time.monotonic() - self._began:6.1f} s  {line}")
         self._site = Site(crawl.terms.pages, crawl.terms.seed)
@@ -98,7 +102,7 @@ class _Course:
             self._stop_at_once()
             await self._reshard(shards)
             runs.append(self._run())
-        scene = Scene(self._lab, self._project, self._n_shards, self._say, dict(self._crawl.faults), self._crawl.seed)
+        scene = Scene(self._home, self._project, self._n_shards, self._say, dict(self._crawl.faults), self._crawl.seed)
         troubles = asyncio.create_task(self._trouble(scene, runs[-1]))
         try:
             await self._until_it_ends(runs[-1], troubles)
@@ -115,7 +119,7 @@ class _Course:
         return self._project.start(
             *("run", "crawl", "--workers", str(self._crawl.workers), "--quiet"),
             FLOWQ_PIPELINES="tests.cluster.crawl_pipeline:crawl",
-            FLOWQ_REDIS_URL=self._lab.url,
+            FLOWQ_REDIS_URL=self._home.url,
             FLOWQ_LEASE=f"{LEASE_SECONDS:g}s",
             **terms.variables(),
         )
@@ -137,7 +141,7 @@ class _Course:
             self._project.flowq,
             *("apply", "crawl", "--yes"),
             FLOWQ_PIPELINES="tests.cluster.crawl_pipeline:crawl",
-            FLOWQ_REDIS_URL=self._lab.url,
+            FLOWQ_REDIS_URL=self._home.url,
             **terms.variables(),
         )
         self._say(f"flowq apply: {shards} shards, exit code {done.returncode}: {(done.stdout + done.stderr)[-200:]!r}")
@@ -154,6 +158,7 @@ class _Course:
                 await TROUBLES[name](scene)
 
         await asyncio.gather(*together, one_after_the_other())
+        self._crawl.terms.calm.touch()
         self._say("all troubles are over")
 
     async def _until_it_ends(self, run: FlowqProcess, troubles: asyncio.Task[None]) -> None:
@@ -166,14 +171,14 @@ class _Course:
             if (n := n_handled(self._crawl.terms.ledger)) != before:
                 before, at = n, time.monotonic()
         if not run.has_ended:
-            self._say(f"no progress: {unfinished(shard_states(self._lab, self._n_shards))}")
+            self._say(f"no progress: {unfinished(shard_states(self._home, self._n_shards))}")
             run.popen.kill()
             with suppress(ChildProcessError):
                 run.wait()
 
     def _judged(self, scene: Scene, run: FlowqProcess) -> list[Finding]:
         code = run.popen.returncode
-        findings = verdict(self._site, self._crawl.terms.ledger, shard_states(self._lab, self._n_shards))
+        findings = verdict(self._site, self._crawl.terms.ledger, shard_states(self._home, self._n_shards))
         missing = [f"{name} struck {scene.done.get(name, 0)} times" for name in scene.n if not scene.has_enough(name)]
         return [
             *findings,
@@ -195,6 +200,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--faults", type=faults_of, default={}, help=f"{', '.join(TROUBLES)}; with a number: kills=60")
     parser.add_argument("--reshard", default="", help="6,12: killed and applied in the middle")
+    parser.add_argument("--servers", type=int, default=0, help="plain servers instead of a cluster")
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--fetch-seconds", type=float, default=0.0)
     parser.add_argument("--server", choices=KINDS, default="bundled")
@@ -202,7 +208,7 @@ def main() -> int:
     given = parser.parse_args()
     terms = Terms(given.pages, given.seed, given.shards, given.rate, given.fetch_seconds)
     reshards = tuple(map(int, filter(None, given.reshard.split(","))))
-    crawl = Crawl(terms, given.faults, reshards, given.workers, given.server, given.seed)
+    crawl = Crawl(terms, given.faults, reshards, given.servers, given.workers, given.server, given.seed)
     with tempfile.TemporaryDirectory(prefix="flowq-crawl-") as folder:
         outcome = asyncio.run(carry_out(crawl, Path(folder), lambda line: print(line, flush=True)))
     print(outcome)

@@ -29,7 +29,7 @@ class Terms:
     seed: int = 1
     shards: int = 1
     rate: float = 0.0  # pages of a host in a second; 0: no limit
-    fetch_seconds: float = 0.0
+    fetch_seconds: float = 0.0  # until all troubles are over: they must find the crawl at work
     ledger: Path = field(default_factory=Path)
 
     @classmethod
@@ -43,6 +43,11 @@ class Terms:
             fetch_seconds=float(get("CRAWL_FETCH_SECONDS", "0")),
             ledger=Path(get("CRAWL_LEDGER", ".")),
         )
+
+    @property
+    def calm(self) -> Path:
+        """A file that exists once all troubles are over."""
+        return self.ledger / "calm"
 
     def variables(self) -> dict[str, str]:
         return {
@@ -108,7 +113,7 @@ async def discover(link: Link, noted: Ledger = use(ledger)) -> Request:
 @stage(concurrency=100, place="host", keep=_KEEP, retry=_RETRY)
 async def fetch(request: Request, noted: Ledger = use(ledger)) -> Page:
     noted.note("fetch", request.url)
-    if TERMS.fetch_seconds:
+    if TERMS.fetch_seconds and not TERMS.calm.exists():
         await asyncio.sleep(TERMS.fetch_seconds)
     return Page(url=request.url)
 

@@ -52,6 +52,10 @@ class Lab(Cluster):
                     return node
         raise AssertionError(f"no replica of {primary.address}")
 
+    def pair_of(self, primary: Node) -> tuple[Node, ...]:
+        """All servers that have the data of a primary."""
+        return primary, self.replica_of(primary)
+
     def _role(self, node: Node) -> str:
         with contextlib.suppress(redis.RedisError):
             return str(node.replication["role"])
@@ -144,6 +148,15 @@ class Servers:
     def primary_of(self, keys: Keys) -> Node:
         """The server that holds a shard."""
         return self.nodes[keys.shard % len(self.nodes)]
+
+    def pair_of(self, primary: Node) -> tuple[Node, ...]:
+        """All servers that have its data: itself."""
+        return (primary,)
+
+    def wait_until_whole(self) -> None:
+        """Return when all answer."""
+        for node in self.nodes:
+            wait_for(node.client.ping, f"an answer of {node.address}")
 
 
 @contextmanager

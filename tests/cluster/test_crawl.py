@@ -13,25 +13,16 @@ from tests.cluster.crawl_verdict import ShardState, verdict
 from tests.cluster.site import Site
 
 SHARDS = 1
+PAGES = 10_000  # at a second each, three workers with 100 at once are at work for half a minute
 
 
 @pytest.mark.parametrize(
-    ("fault", "times", "pages", "fetch_seconds"),
-    [
-        ("kills", 4, 8000, 0.02),
-        ("cuts", 100, 4000, 0.2),
-        ("replies", 20, 4000, 0.2),
-        ("failover", 1, 4000, 0.3),
-        ("blackout", 1, 4000, 0.3),
-        ("full", 1, 4000, 0.3),
-        ("slots", 2, 4000, 0.3),
-    ],
+    ("fault", "times"),
+    [("kills", 4), ("cuts", 100), ("replies", 20), ("failover", 1), ("blackout", 1), ("full", 1), ("slots", 2)],
 )
-async def test_a_crawl_is_exact_in_spite_of(
-    fault: str, times: int, pages: int, fetch_seconds: float, tmp_path: Path
-) -> None:
+async def test_a_crawl_is_exact_in_spite_of(fault: str, times: int, tmp_path: Path) -> None:
     said: list[str] = []
-    terms = Terms(pages, shards=SHARDS, fetch_seconds=fetch_seconds)
+    terms = Terms(PAGES, shards=SHARDS, fetch_seconds=1.0)
 
     outcome = await carry_out(Crawl(terms, {fault: times}), tmp_path, said.append)
 

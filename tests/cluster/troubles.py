@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from flowq.broker.keys import Keys
 from tests.cluster.crawl_verdict import PIPELINE
-from tests.cluster.lab import NAMESPACE, Lab, empty_out, fill, slot_of
+from tests.cluster.lab import NAMESPACE, Lab, Servers, empty_out, fill, slot_of
 from tests.faults.deployments import Node
 from tests.integration.project import Project
 
@@ -24,7 +24,7 @@ _DRAIN_STEP_SECONDS = 0.05
 class Scene:
     """What troubles act on. `n` is how often each of them strikes."""
 
-    lab: Lab
+    home: Lab | Servers
     project: Project
     n_shards: int
     say: Callable[[str], None]
@@ -34,6 +34,11 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.roll = random.Random(self.seed)
+
+    @property
+    def lab(self) -> Lab:
+        assert isinstance(self.home, Lab), "plain servers have no replicas and no slots"
+        return self.home
 
     def count(self, trouble: str, n: int = 1) -> int:
         self.done[trouble] = self.done.get(trouble, 0) + n
@@ -48,10 +53,10 @@ class Scene:
     def some_primary(self) -> Node:
         """A primary that holds at least one shard."""
         shard = self.roll.randrange(self.n_shards)
-        return self.lab.primary_of(self.keys(shard))
+        return self.home.primary_of(self.keys(shard))
 
     async def whole(self) -> None:
-        await asyncio.to_thread(self.lab.wait_until_whole)
+        await asyncio.to_thread(self.home.wait_until_whole)
 
 
 async def kills(scene: Scene) -> None:
@@ -116,15 +121,14 @@ async def blackout(scene: Scene) -> None:
     while not scene.has_enough("blackout"):
         await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
         primary = scene.some_primary()
-        pair = primary, scene.lab.replica_of(primary)
-        # What AOF everysec has not written to the file is in the kernel's hands: kill -9 does not take it back.
-        for node in pair:
+        pair = scene.home.pair_of(primary)
+        for node in pair:  # what they have written is in the hands of the kernel: kill -9 does not take it back
             node.kill()
         await asyncio.sleep(scene.roll.uniform(4.0, 10.0))
         for node in pair:
             node.start()
         await scene.whole()
-        scene.say(f"{primary.address} and its replica killed and back ({scene.count('blackout')})")
+        scene.say(f"{primary.address} and its replicas killed and back ({scene.count('blackout')})")
 
 
 async def full(scene: Scene) -> None:
