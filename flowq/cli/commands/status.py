@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from flowq.cli.framework.parameters import Here, Json, PipelineNameOrAll
+from flowq.cli.framework.parameters import ByShard, Here, Json, PipelineNameOrAll
+from flowq.errors import BrokerUnavailable
 
 
 def command(
     name: PipelineNameOrAll = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep watching on the whole screen.")] = False,
+    by_shard: ByShard = False,
     json: Json = False,
     *,
     settings: Here,
@@ -31,13 +33,20 @@ def command(
     Warns when messages wait in another data folder of the project: a program that was started in another folder may
     have put them there.
 
+    Of a pipeline with several shards the numbers are sums, and what is in transit from one shard to another is on no
+    edge. A shard that does not answer is named, and missing in the sums; --json then ends with exit code 4, lists it
+    under missing, and has null for each of its numbers. --by-shard has a row for each shard.
+
     --watch is flowq top: the whole screen, updated every second. Without a terminal it prints a line every five
     seconds, or with --json one object per second.
 
     Example:
       flowq status scrape
       flowq status scrape --watch
+      flowq status scrape --by-shard
       flowq status --json | jq '.[] | {pipeline, state, left}'
+
+    Exit codes: 0 done, 2 usage, 4 Redis unreachable, or with --json one of the shards.
     """
     from flowq.broker.embedded.other_folders import messages_elsewhere
     from flowq.cli.framework.error_screen import show
@@ -45,11 +54,13 @@ def command(
     from flowq.cli.views import status_screen
 
     plans = plans_of(name, settings)
-    alone = name is not None
+    shown = status_screen.Shown(json=json, alone=name is not None, by_shard=by_shard)
     if not watch:
-        asyncio.run(status_screen.show_once(plans, settings, sys.stdout, json=json, alone=alone))
+        is_whole = asyncio.run(status_screen.show_once(plans, settings, sys.stdout, shown))
         sys.stdout.flush()  # warnings go to the other stream, and belong below
         for problem in messages_elsewhere(settings, plans):
             show(problem)
+        if json and not is_whole:
+            raise typer.Exit(BrokerUnavailable.exit_code)
     elif plans:
-        asyncio.run(status_screen.watch(plans, settings, sys.stdin, sys.stdout, json=json, alone=alone))
+        asyncio.run(status_screen.watch(plans, settings, sys.stdin, sys.stdout, shown))

@@ -93,6 +93,7 @@ LogLevels = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ByShard = Annotated[bool, typer.Option("--by-shard", help="Show a row for each shard as well.")]
 
 
 def settings_here(redis: RedisUrl = None, namespace: Namespace = None, profile: Profile = None) -> Settings:

@@ -13,6 +13,7 @@ from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.cause_cells import ICONS, outlook_cells
 from flowq.cli.views.retry_lines import error_lines
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words
+from flowq.cli.views.shards_view import shard_notes, shards_table
 from flowq.cli.views.table import indented, running_text, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import StagePlan
@@ -46,11 +47,12 @@ def overview_text(
     speeds: Mapping[str, Sequence[float]] | None = None,
     cells: int = _TREND_CELLS,
     order: str = ORDERS[0],
+    by_shard: bool = False,
 ) -> RenderableType:
     """All of it: a headline, a row for each stage, and what is worth knowing besides.
 
     Columns without any content are left out, unless a live screen gives the `speeds` of each stage, one for each of the
-    `cells` of its trend: on a screen columns would appear and disappear.
+    `cells` of its trend: on a screen columns would appear and disappear. `by_shard`: a row for each shard as well.
     """
     stages = list(overview.plan.stages)
     if order != ORDERS[0]:
@@ -63,7 +65,9 @@ def overview_text(
         for row in rows:
             row["trend"] = Text(row["trend"].plain.rjust(cells) if "trend" in row else " " * cells, "cyan")
     gap = [] if speeds is None else [Text("")]
-    return Group(headline(overview), *gap, indented(stage_table(titles, rows, width - 1)), *notes(overview, width))
+    below = [*gap, shards_table(overview.shards, width)] if by_shard and overview.shards else []
+    stages_table = indented(stage_table(titles, rows, width - 1))
+    return Group(headline(overview), *gap, stages_table, *below, *notes(overview, width))
 
 
 def _measure(stage: StageOverview, order: str) -> float:
@@ -81,6 +85,10 @@ def headline(overview: Overview) -> Text:
     left, n = left_words(overview), len(overview.workers)
     line = Text.assemble((overview.plan.name, "bold"), f"  {state_word(overview)}", f", {left}" if left else "")
     line.append(f"  {n or 'no'} worker{'s' * (n != 1)}", "" if n else "dim")
+    if (shards := overview.shards) is not None:
+        answering = f"{len(shards.figures)} of " if shards.silent else ""
+        line.append(f"  {answering}{shards.total} shards", "bold red" if shards.silent else "")
+        line.append(f"  {shards.all_in_transit:,} in transit", "" if shards.all_in_transit else "dim")
     if run := overview.snapshot.run.get("id"):
         line.append(f"  run {run}", "dim")
     return line
@@ -127,7 +135,8 @@ def notes(overview: Overview, width: int) -> list[Text]:
     """What does not fit into a row, each with the command that helps."""
     name = overview.plan.name
     errors = {name: stage.errors for name, stage in overview.stages.items()}
-    lines = [*error_lines(errors, width, most=_MOST_ERRORS), *feedback_lines(overview.plan, overview.snapshot)]
+    lines = shard_notes(overview.shards) if overview.shards else []
+    lines += [*error_lines(errors, width, most=_MOST_ERRORS), *feedback_lines(overview.plan, overview.snapshot)]
     if words := pause_words(overview.plan, overview.snapshot):
         lines.append(Text(f" {words}", "yellow"))
     if (stage := overview.bottleneck) is not None:

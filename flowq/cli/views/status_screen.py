@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import IO
 
@@ -30,30 +31,38 @@ _LINE_EVERY_SECONDS = 5.0
 _MOST_DEAD = 8
 
 
-async def show_once(plans: Sequence[Plan], settings: Settings, file: IO[str], *, json: bool, alone: bool) -> None:
-    """Print the state of now. `alone`: JSON of one pipeline as an object, else as a list."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is shown: as JSON, of one pipeline alone as an object, else as a list; with a row for each shard."""
+
+    json: bool
+    alone: bool
+    by_shard: bool
+
+
+async def show_once(plans: Sequence[Plan], settings: Settings, file: IO[str], shown: Shown) -> bool:
+    """Print the state of now. Returns whether it is whole: every shard has answered."""
     async with inspectors_of(plans, settings) as inspectors:
         found = await _overviews(inspectors)
-    if json:
-        print(_json(found, alone, indent=True), file=file)
+    if shown.json:
+        print(_json(found, shown.alone, indent=True), file=file)
     else:
         console = console_for(file)
-        texts = [overview_text(overview, console.width) for overview in found]
+        texts = [overview_text(overview, console.width, by_shard=shown.by_shard) for overview in found]
         console.print(_below_each_other(texts), soft_wrap=True)
+    return all(overview.snapshot.is_whole for overview in found)
 
 
-async def watch(
-    plans: Sequence[Plan], settings: Settings, stdin: IO[str], file: IO[str], *, json: bool, alone: bool
-) -> None:
+async def watch(plans: Sequence[Plan], settings: Settings, stdin: IO[str], file: IO[str], shown: Shown) -> None:
     """Show the state again and again, until interrupted: on the whole screen, as lines in a log, or as JSON."""
     console = console_for(file)
     async with inspectors_of(plans, settings) as inspectors:
-        if json:
+        if shown.json:
             async for seen in again_and_again(lambda: _overviews(inspectors)):
                 if not isinstance(seen, BrokerUnavailable):
-                    print(_json(seen, alone, indent=False), file=file, flush=True)
+                    print(_json(seen, shown.alone, indent=False), file=file, flush=True)
         elif is_terminal(file):
-            await _Screen(inspectors, console).run(stdin)
+            await _Screen(inspectors, console, by_shard=shown.by_shard).run(stdin)
         else:
             await _write_lines(inspectors, console)
 
@@ -109,13 +118,14 @@ async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> Non
 class _Screen:
     """The whole screen, until `q`: all pipelines below each other if there are several, or one of them with details."""
 
-    def __init__(self, inspectors: Sequence[Inspector], console: Console) -> None:
+    def __init__(self, inspectors: Sequence[Inspector], console: Console, *, by_shard: bool) -> None:
         self._console = console
         self._trends = {inspector.plan.name: Trends() for inspector in inspectors}
         self._views = [*([inspectors] if len(inspectors) > 1 else []), *([inspector] for inspector in inspectors)]
         self._at = 0
         self._order = 0
         self._shows_dead = False
+        self._by_shard = by_shard
         self._to_pause_or_resume: Inspector | None = None
         self._ended = False
         self._woken = asyncio.Event()
@@ -147,9 +157,12 @@ class _Screen:
         dead = (await inspector.groups())[:_MOST_DEAD] if self._shows_dead else None
         trends, order = self._trends[inspector.plan.name], ORDERS[self._order]
         trends.add(overview)
-        parts = pipeline_parts(Sight(overview, dead), trends, order=order, width=self._console.width)
+        parts = pipeline_parts(
+            Sight(overview, dead, by_shard=self._by_shard), trends, order=order, width=self._console.width
+        )
         pause = "resume" if overview.snapshot.paused else "pause"
-        return screen(parts, self._keys({"p": pause, "s": f"sort: {order}", "d": "dead letters"}))
+        shards = {"b": "by shard"} if overview.shards else {}
+        return screen(parts, self._keys({"p": pause, "s": f"sort: {order}", "d": "dead letters", **shards}))
 
     def _pressed(self, key: str) -> None:
         is_alone = len(self._views[self._at]) == 1
@@ -164,6 +177,8 @@ class _Screen:
                 (self._to_pause_or_resume,) = self._views[self._at]
             case "d" if is_alone:
                 self._shows_dead = not self._shows_dead
+            case "b" if is_alone:
+                self._by_shard = not self._by_shard
             case _:
                 return
         self._woken.set()

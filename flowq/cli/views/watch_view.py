@@ -38,6 +38,7 @@ class Sight:
 
     overview: Overview
     dead: Sequence[DeadLetterGroup] | None
+    by_shard: bool = False
 
 
 class Trends:
@@ -84,7 +85,8 @@ def pipeline_parts(sight: Sight, trends: Trends, *, order: str, width: int) -> l
     cells = 10 if width < 130 else 20 if width < _WIDE else 40
     overview = sight.overview
     speeds = {stage.name: trends.of(stage.name, cells) for stage in overview.plan.stages}
-    parts: list[RenderableType] = [overview_text(overview, width, speeds=speeds, cells=cells, order=order), Text("")]
+    text = overview_text(overview, width, speeds=speeds, cells=cells, order=order, by_shard=sight.by_shard)
+    parts: list[RenderableType] = [text, Text("")]
     if sight.dead is not None:
         parts += [_dead(sight.dead, width), Text("")]
     workers, slowest = _workers(overview), _slowest(overview.slowest)

@@ -1,0 +1,25 @@
+"""What is worth knowing about the shards of a pipeline, in one line each, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flowq.broker.inspection.merging.shards_seen import ShardsSeen
+from flowq.wording.quantities import counted
+
+
+def trouble_words(shards: ShardsSeen) -> Iterator[str]:
+    """What is missing, and what is lost."""
+    for silent in shards.silent:
+        yield f"{silent}: what it holds is missing in these numbers"
+    for (source, target), n in sorted(shards.lost.items()):
+        yield f"shard {target} has lost {counted(n, 'message')} from shard {source}, which its Redis had confirmed"
+
+
+def hot_words(shards: ShardsSeen) -> str:
+    """Which shard gets far more messages than the others; "" if none does."""
+    if shards.hot is None:
+        return ""
+    received = shards.figures[shards.hot].received
+    share = received / sum(each.received for each in shards.figures.values())
+    return f"shard {shards.hot} gets {share:.0%} of all messages: some key has very many, which place= could spread"
