@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.calls_in_turn import CallsInTurn
 from flowq.broker.claims import ClaimCheck
-from flowq.broker.edges import Edges
-from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import SharedBroker, open_broker
 from flowq.broker.publishing import Publishing
@@ -27,12 +24,14 @@ from flowq.delivery.message import one_word
 from flowq.delivery.policy import DedupMemory, Durability
 from flowq.delivery.pushed import Pushed as Pushed
 from flowq.delivery.pushed import PushedId as PushedId
-from flowq.delivery.settlement import Output
 from flowq.durations import seconds
-from flowq.errors import BrokerUnavailable, FlowqError, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
+from flowq.errors import FlowqError, UsageError
+from flowq.graph.compilation.placing import Placing
 from flowq.graph.compilation.plan import EdgePlan, Plan
-from flowq.graph.compilation.routing import Outlet, entering
+from flowq.graph.compilation.routing import Outlet, deduplicating_edges, entering
 from flowq.graph.declaration.flow import Accepts
+from flowq.pushing.entrance import Entrance, PushCall, total
+from flowq.pushing.sharded_entrance import ShardedEntrance
 from flowq.settings import Settings
 from flowq.world import REAL
 
@@ -41,33 +40,14 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 
-_TRIES = 5
-_FULL_PAUSE_SECONDS = 0.05
-
 
 @dataclass(frozen=True, slots=True)
 class _Inlet:
     """An edge into the pipeline, and what every push to it needs."""
 
-    edge: EdgePlan
+    name: str
     outlet: Outlet
-    dedup: DedupMemory | None
-    backpressure: Backpressure
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """Messages that are appended to an edge together or not at all: sent again with the same token, only once.
-
-    `waits`: while the edge is full. Otherwise the call fails. `id`: of this call, where another may have its token.
-    """
-
-    inlet: _Inlet
-    outputs: Sequence[Output]
-    token: str
-    delay_seconds: float
-    waits: bool
-    id: str = ""
+    entrance: Entrance | ShardedEntrance
 
 
 class Publisher:
@@ -180,7 +160,8 @@ class Publisher:
         delay: how long it is delayed: seconds, or text such as "5m".
         id: up to 256 bytes. A message with an id that was pushed to the same stage within the last hour is not stored
             again: the returned id then has `is_new=False`, as for a message that the `dedup=` of the stage drops.
-            Spaces, `%` and unprintable characters are URL-escaped, in the returned id as well.
+            Spaces, `%` and unprintable characters are URL-escaped, in the returned id as well. In a pipeline with
+            `shards`, `dedup=` may drop it later, on the way to its shard: then `is_new` does not know.
         wait: whether to wait for room on a full edge; otherwise QueueFull is raised.
 
         Raises EncodeError for a message that the stage does not accept, PayloadTooLarge above its `max_bytes`, NotFound
@@ -193,9 +174,9 @@ class Publisher:
         own_id = self._ids.next().decode()
         message_id = own_id if id is None else _word(id)
         output = entering(inlet.outlet.target_for(message), message, message_id.encode())
-        call_id = "" if id is None else f"call:{own_id}"
-        call = _Call(inlet, [output], f"push:{inlet.edge.name}:{message_id}", seconds(delay), wait, call_id)
-        published = await self._publish(call)
+        known_by, call_id = ("", "") if id is None else (message_id, f"call:{own_id}")
+        call = PushCall([output], f"push:{inlet.name}:{message_id}", seconds(delay), wait, known_by, call_id)
+        published = await inlet.entrance.publish(call)
         return PushedId(message_id, is_new=published.appended == 1 and not published.is_repeated)
 
     async def push_many(
@@ -216,128 +197,55 @@ class Publisher:
 
         `stage`, `delay` and `wait` are as in `push`, which also lists the errors. The `stored` of an error is the
         number of messages stored, counted from the first. Push the rest again, or push all of them again with the same
-        `id`. (After BrokerUnavailable only the latter is safe.)
+        `id`. (After BrokerUnavailable only the latter is safe, and in a pipeline with `shards` after QueueFull: there
+        a call without an id is all or nothing in each shard only.)
         """
         await self._shared.follow_fork()
         inlet, delay_seconds = self._inlet(stage), seconds(delay)
-        call = self._ids.next().decode() if id is None else f"push_many:{inlet.edge.name}:{_word(id)}"
+        call = self._ids.next().decode() if id is None else f"push_many:{inlet.name}:{_word(id)}"
         encoded = inlet.outlet.entering(messages, self._ids.each_with)
         calls, n = CallsInTurn[Published](self._opened.world.monotonic), 0
         try:
             async with calls:
-                for outputs in chunks(encoded, inlet.backpressure.most_bytes):
+                for outputs in chunks(encoded, inlet.entrance.most_bytes):
                     # With the number of messages, so that a different call is not mistaken for a repeated one.
-                    token = f"{call}:{n}+{len(outputs)}"
-                    await calls.start(self._publish(_Call(inlet, outputs, token, delay_seconds, wait)))
+                    token, known_by = f"{call}:{n}+{len(outputs)}", "" if id is None else call
+                    push_call = PushCall(outputs, token, delay_seconds, wait, known_by)
+                    await calls.start(inlet.entrance.publish(push_call))
                     n += len(outputs)
         except FlowqError as error:
-            pushed = _total(calls.results)
+            pushed = total(calls.results)
             error.stored, error.duplicates = error.stored + pushed.appended + pushed.duplicates, pushed.duplicates
             raise
         except Exception as error:  # from the iterable
-            pushed = _total(calls.results)
+            pushed = total(calls.results)
             error.add_note(f"{pushed.appended + pushed.duplicates:,} messages before it have been pushed")
             raise
-        return _total(calls.results)
+        pushed = total(calls.results)
+        return Pushed(pushed.appended, pushed.duplicates)
 
     def _inlet(self, stage: Accepts[Any] | str) -> _Inlet:
+        broker = self._opened
         name = stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
-        return self._inlets.get(name) or self._new_inlet(name)
+        return self._inlets.get(name) or self._new_inlet(name, broker)
 
-    def _new_inlet(self, name: str) -> _Inlet:
+    def _new_inlet(self, name: str, broker: Broker) -> _Inlet:
         stage = self._plan.stage(name)
-        edge = self._plan.edge_by_name.get(inlet_of(stage.name))
+        edge = self._plan.edge_in_shard.get(inlet_of(stage.name))
         if edge is None:
             raise UsageError(f'"{name}" is a source: it accepts no messages', hint="push to a stage after it")
-        outlet, backpressure = Outlet(self._plan, edge.name), Backpressure(self._opened, [edge])
-        inlet = self._inlets[name] = _Inlet(edge, outlet, stage.dedup_memory, backpressure)
+        entrance = self._entrance_for(edge, deduplicating_edges(self._plan).get(edge.name), broker)
+        inlet = self._inlets[name] = _Inlet(edge.name, Outlet(self._plan, edge.name), entrance)
         return inlet
 
-    async def _publish(self, call: _Call) -> Published:
-        edge, claims, n_pauses = call.inlet.edge, self._claims, 0
-        if claims is not None and edge.maxsize and not call.waits:  # write no files for messages that will be refused
-            _refuse_if_full(edge, (await Edges(self._opened).outstanding([edge.name]))[edge.name])
-        while True:
-            await self._until_light(call)
-            call, published = await self._attempt(call)
-            if published.full_at is None:
-                n_bytes = sum([len(output.body) for output in call.outputs])
-                call.inlet.backpressure.sent(n_bytes, handled=len(call.outputs))
-                return published
-            if not call.waits:
-                if claims is not None:
-                    await claims.withdraw(call.outputs)
-                _refuse_if_full(edge, published.full_at)
-            n_pauses += 1
-            await self._opened.world.pause(_FULL_PAUSE_SECONDS)
-            if claims is not None:
-                await claims.refresh(call.outputs, n_pauses=n_pauses)
-
-    async def _attempt(self, call: _Call) -> tuple[_Call, Published]:
-        """Send a call until Redis replies, five times at most. Returns it with its large bodies in the claim store."""
-        edge, tries, publishing = call.inlet.edge, 0, Publishing(self._opened)
-        while True:
-            try:
-                if self._claims is not None:  # a retry writes no body twice: references are left alone
-                    call = replace(call, outputs=await self._claims.deposit(call.outputs))
-                return call, await publishing.publish(
-                    edge.name,
-                    call.outputs,
-                    dedup=call.inlet.dedup,
-                    token=call.token,
-                    call_id=call.id,
-                    maxsize=edge.maxsize,
-                    delay_ms=round(call.delay_seconds * 1000),
-                )
-            except BrokerUnavailable as error:
-                tries += 1
-                if tries == _TRIES:
-                    # Redis may have stored it and lost the replies: then nothing may be sent again under a new token.
-                    if isinstance(error, RequestCutOff) and not await publishing.was_published(call.token):
-                        await self._publish_others(call, error)
-                    raise
-            await asyncio.sleep(0.1 * 2**tries)
-
-    async def _publish_others(self, call: _Call, error: RequestCutOff) -> None:
-        """Publish all messages except the largest, which exceeds what Redis accepts. Raises PayloadTooLarge."""
-        largest = max(call.outputs, key=lambda output: len(output.body))
-        others = [output for output in call.outputs if output is not largest]
-        if others:
-            await self._publish(replace(call, outputs=others, token=f"{call.token}."))
-        refused = PayloadTooLarge(
-            f"a message of {len(largest.body):,} bytes is more than this Redis accepts",
-            hint="raise its proto-max-bulk-len and client-query-buffer-limit, or use claim_above= where it is handled",
-            detail=error.detail,
-        )
-        refused.stored = len(call.outputs)  # counts the refused one too: the caller continues behind this call
-        raise refused from error
-
-    async def _until_light(self, call: _Call) -> None:
-        """Wait while the edge uses more memory than its limit. Raises QueueFull if the call does not wait."""
-        edge, backpressure = call.inlet.edge, call.inlet.backpressure
-        while backpressure.need_a_look:
-            await backpressure.look_again()
-            if backpressure.are_full and not call.waits:
-                raise QueueFull(
-                    f'edge "{edge.name}" holds more than its maxsize_bytes of {edge.maxsize_bytes:,}',
-                    hint="wait until some are handled, run more workers, or raise maxsize_bytes",
-                )
+    def _entrance_for(self, edge: EdgePlan, memory: DedupMemory | None, broker: Broker) -> Entrance | ShardedEntrance:
+        if self._plan.shards == 1:
+            return Entrance(edge, memory, broker, Publishing(broker), self._claims)
+        return ShardedEntrance(edge, memory, broker, Placing(self._plan), self._claims)
 
     @property
     def _opened(self) -> Broker:
         return self._shared.opened
-
-
-def _total(published: Sequence[Published]) -> Pushed:
-    return Pushed(sum([each.appended for each in published]), sum([each.duplicates for each in published]))
-
-
-def _refuse_if_full(edge: EdgePlan, n: int) -> None:
-    if n >= edge.maxsize:
-        raise QueueFull(
-            f'edge "{edge.name}" holds {n:,} messages, its maxsize is {edge.maxsize:,}',
-            hint="wait until some are handled, run more workers, or raise maxsize",
-        )
 
 
 def _word(message_id: object) -> str:
