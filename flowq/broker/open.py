@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from shlex import quote
@@ -19,7 +17,7 @@ from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.client.redis_url import with_files_of
 from flowq.broker.client.topology import ClusterDialer, SentinelDialer
 from flowq.broker.embedded.data_folder import PASSWORD_FILE
-from flowq.broker.embedded.server import EmbeddedRedis
+from flowq.broker.embedded.own_servers import own_servers
 from flowq.broker.keys import Keys
 from flowq.broker.program_import import refuse_while_importing
 from flowq.broker.redis_streams import Broker
@@ -69,11 +67,11 @@ async def open_broker(pipeline: str, settings: Settings, shards: int | None = No
     """
     refuse_while_importing()
     _check(settings)
-    server = await own_server(settings.data_folder) if settings.is_embedded else None
+    own = await own_servers(settings.data_folder, settings.servers) if settings.is_embedded else None
     try:
-        dialer = dialer_for(server.url if server else with_files_of(settings.root, settings.redis or ""), pipeline)
+        dialer = dialer_for(own.url if own else with_files_of(settings.root, settings.redis or ""), pipeline)
         keys = Keys(settings.namespace, pipeline)
-        claims = claim_store_for(keys, settings.claim_store, server.data_dir if server else None)
+        claims = claim_store_for(keys, settings.claim_store, own.data_dir if own else None)
         broker = Broker(dialer, keys, durability=settings.durability, claims=claims)
         try:
             await _first_answer(broker)
@@ -81,33 +79,8 @@ async def open_broker(pipeline: str, settings: Settings, shards: int | None = No
         finally:
             await close_shards(broker)
     finally:
-        if server is not None:
-            server.release()
-
-
-async def own_server(folder: Path) -> EmbeddedRedis:
-    """`EmbeddedRedis.acquire` without blocking the event loop. Cancelled, it lets go of the server again."""
-    acquiring: Future[EmbeddedRedis] = Future()
-    acquiring.set_running_or_notify_cancel()
-
-    def acquire() -> None:
-        try:
-            acquiring.set_result(EmbeddedRedis.acquire(folder))
-        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
-            acquiring.set_exception(error)
-
-    # Not the loop's own executor: its threads would stay in the host program, and user code may occupy all of them.
-    threading.Thread(target=acquire, name="flowq-embedded", daemon=True).start()
-    try:
-        return await asyncio.wrap_future(acquiring)
-    except asyncio.CancelledError:
-        acquiring.add_done_callback(_release)
-        raise
-
-
-def _release(acquired: Future[EmbeddedRedis]) -> None:
-    if acquired.exception() is None:
-        acquired.result().release()
+        if own is not None:
+            own.release()
 
 
 def claim_store_for(keys: Keys, location: str | Path | None, own_data: Path | None = None) -> BodyStore | None:

@@ -50,6 +50,7 @@ class Written(BaseSettings):
     )
 
     redis: _Text | None = Field(None, description='a URL, such as "redis://localhost:6379/0", or "embedded"')
+    servers: Annotated[int, BeforeValidator(str)] = Field(1, ge=1, le=64, description="a whole number, 1 to 64")
     pipelines: Annotated[tuple[_Text, ...], BeforeValidator(_entries)] = Field(
         ("pipelines",), min_length=1, description='a folder, or a list of folders and "module:attribute" entries'
     )

@@ -29,6 +29,8 @@ class Settings:
     - `root`: the folder of the project; relative paths of all settings belong to it. `file`: its pyproject.toml.
     - `redis`: URL of the server; "embedded" for the one that flowq runs itself, as the command line does where nothing
       is set (None), or "embedded:FOLDER" for another data folder than .flowq. May hold a password: not in the repr.
+    - `servers`: how many servers flowq runs itself, to try out on one machine what several nodes do: the shards of a
+      pipeline lie on them in turn.
     - `pipelines`: folders that hold pipelines, and "module:attribute" entries.
     - `namespace`: first part of all Redis keys, so that two projects can share one server.
     - `lease_seconds`: how long after its last sign of life a worker counts as dead.
@@ -47,6 +49,7 @@ class Settings:
     root: Path
     file: Path | None
     redis: str | None = field(repr=False)
+    servers: int
     pipelines: tuple[str, ...]
     namespace: str
     lease_seconds: float

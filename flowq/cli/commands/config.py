@@ -66,6 +66,7 @@ def of_project(settings: Settings) -> Iterator[Setting]:
     yield Setting("root", str(settings.root), str(settings.file) if settings.file else "the current folder")
     values = {
         "redis": own if settings.is_embedded else redact(settings.redis or ""),
+        **({"servers": str(settings.servers)} if settings.servers > 1 else {}),
         "pipelines": ", ".join(settings.pipelines),
         "namespace": settings.namespace,
         "lease": f"{settings.lease_seconds:g}s",

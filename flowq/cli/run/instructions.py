@@ -34,6 +34,7 @@ class Instructions:
     durability: Durability = "local"
     claim_store: str | None = None
     own_data: str | None = None  # the data folder of the server that flowq runs itself
+    n_own_servers: int = 1  # in that folder
     quarantined: bool = False
     only_sources: bool = False
     stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it

@@ -224,6 +224,7 @@ class Session:
             durability=self.settings.durability,
             claim_store=None if broker.claims is None else broker.claims.location,
             own_data=str(self.settings.data_folder) if self._is_embedded else None,
+            n_own_servers=self.settings.servers,
             quarantined=duty.quarantined,
             only_sources=bool(duty.only_source),
             log_format=self.log_setup.format,

@@ -8,8 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+from flowq.broker.embedded.own_servers import own_servers
 from flowq.broker.keys import Keys
-from flowq.broker.open import claim_store_for, dialer_for, own_server
+from flowq.broker.open import claim_store_for, dialer_for
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.cli.framework.error_screen import report
@@ -80,7 +81,7 @@ async def _work(
     stop.install()
     stop.follow(supervised_by, patience_seconds=job.grace_seconds + KILL_MARGIN_SECONDS)
     if job.own_data is not None:  # a hold of our own: if the supervisor is killed, messages can still be handed back
-        await own_server(Path(job.own_data))
+        await own_servers(Path(job.own_data), job.n_own_servers)
     keys = Keys(job.namespace, job.pipeline)
     claims = claim_store_for(keys, job.claim_store)
     broker = Broker(dialer_for(job.redis, job.pipeline), keys, durability=job.durability, claims=claims)
