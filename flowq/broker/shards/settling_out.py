@@ -56,10 +56,12 @@ class SettlingOut(Settling):
             reply = await self._settle_out(names, arguments, crossing)
         if reply[0] == -2:
             raise await has_changed(self._broker)
-        receipt = call.receipt(targets, reply[:-1])
-        if receipt is not None and reply[-1]:
-            self._on_sent(entries(crossing, reply[-1]))
-        return receipt
+        if reply[0] < 0:
+            return None
+        *about_targets, put = reply
+        if put:
+            self._on_sent(entries(crossing, put))
+        return call.receipt(targets, about_targets)
 
     def _take_crossing(self, call: Call) -> list[Packet]:
         """Take the outputs for other shards out of a call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hiredis import Reader
@@ -13,7 +13,7 @@ from flowq.broker.client.connection import Dialer
 from flowq.broker.client.retrying import run_script
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.outbox import Entry, descriptor, parse_descriptor
+from flowq.broker.shards.outbox import Entry, messages_in, parse_descriptor
 from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.broker.shards.settling_out import SettlingOut
 from flowq.delivery.policy import DedupMemory
@@ -63,6 +63,15 @@ class Shard:
     async def counters(self) -> dict[str, int]:
         return {name.decode(): int(n) for name, n in (await self.fields(self.keys.stats)).items()}
 
+    async def outbox(self, to: int) -> list[Entry]:
+        """What lies in an outbox."""
+        found: list[Entry] = []
+        for entry_id, words in await self.broker.answer(b"XRANGE", self.keys.outbox_of(str(to)), b"-", b"+"):
+            named = dict(zip(words[::2], words[1::2], strict=True))
+            entry = Entry(to, entry_id, named[b"p"], int(named[b"n"]), named[b"e"], int(named[b"w"]), named[b"c"], 0)
+            found.append(replace(entry, n_messages=messages_in(entry)))
+        return found
+
     async def bodies(self, edge: str = OUT) -> list[bytes]:
         """What waits on an edge."""
         entries = await self.broker.answer(b"XRANGE", self.keys.edge(edge), b"-", b"+")
@@ -109,6 +118,8 @@ def words_of(entry: Entry) -> list[bytes]:
     return reader.gets()  # type: ignore[no-any-return]
 
 
-def plain(edge: str = OUT, memory: DedupMemory | None = None) -> str:
-    """The descriptor of an edge, as an entry has it."""
-    return descriptor(edge, memory)
+def bodies_in(entry: Entry) -> list[bytes]:
+    """The bodies of the messages for its first edge that are not delayed."""
+    _, edge, n, *words = words_of(entry)
+    width = 3 if parse_descriptor(edge.decode())[1] else 2
+    return words[3 : 3 + width * int(n) : width]
