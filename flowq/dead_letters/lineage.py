@@ -10,6 +10,7 @@ from typing import Any
 from flowq.broker.inspection.browse import State
 from flowq.broker.inspection.family import FamilySearch, Found
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.every_shard import SilentShard
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.dead_letters.letters_of_shards import stored_letters
 from flowq.delivery.failed_attempts import Attempt, Failure, attempts_of, failures_of
@@ -17,7 +18,7 @@ from flowq.graph.compilation.plan import Plan
 
 _MOST_LETTERS = 100
 _MOST_ROWS, _MOST_CHILDREN = 200, 20
-_ORDER = (State.DEAD, State.RUNNING, State.DELAYED, State.WAITING, State.DONE)
+_ORDER = (State.DEAD, State.RUNNING, State.DELAYED, State.WAITING, State.IN_TRANSIT, State.DONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Lineage:
     `found` are those that still exist, by id. A settled message leaves no trace unless its stage keeps it: only its id
     is known, from its children. `letters` are the dead ones, by stage and entry id, at most a hundred of a stage.
     `looked_at` of `total` messages were searched; `is_complete`: the search has ended. `left_out` counts the members
-    beyond the first 50,000.
+    beyond the first 50,000, `silent` are the shards that were not searched, because they did not answer.
     """
 
     message_id: str
@@ -54,6 +55,7 @@ class Lineage:
     total: int
     is_complete: bool
     left_out: int
+    silent: Sequence[SilentShard] = ()
 
     @classmethod
     async def of(cls, plan: Plan, broker: Broker, message_id: str) -> Lineage:
@@ -81,6 +83,7 @@ class Lineage:
             search.total,
             search.is_complete,
             search.left_out,
+            search.silent,
         )
 
     @property
@@ -194,7 +197,8 @@ class Lineage:
         attempts = [attempt._asdict() for attempt in self.attempts(found)]
         place |= {"appended_ms": found.appended_ms or None, "started_ms": found.started_ms or None}
         tried = {"attempt": found.header.attempt, "failures": failures, "each_attempt": attempts}
-        return {**place, **tried, "entry": found.entry_id or None}
+        where = {} if found.shard is None else {"shard": found.shard}
+        return {**place, **where, **tried, "entry": found.entry_id or None}
 
 
 def _below(message_id: str, children: Mapping[str, Sequence[str]]) -> list[str]:

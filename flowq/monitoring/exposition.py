@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from flowq.broker.records import OTHER
 from flowq.graph.compilation.plan import EdgePlan, StagePlan
 from flowq.monitoring.reading import Reading
+from flowq.monitoring.shard_exposition import shard_families
 from flowq.printable import printable
 from flowq.version import __version__
 
@@ -111,6 +112,7 @@ def families(readings: Sequence[Reading], unreachable: Iterable[str] = ()) -> It
     info.add_metric([__version__], 1)
     yield info
     yield from _messages(readings)
+    yield from shard_families(readings)
     yield from _workers(readings)
     yield _durations(readings)
 

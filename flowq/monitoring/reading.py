@@ -6,17 +6,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
+from flowq.broker.inspection.merging.figures import merged_throughput
+from flowq.broker.inspection.merging.readings import merged_stats
+from flowq.broker.inspection.merging.snapshots import lost_messages, merged_snapshot
 from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
+from flowq.broker.shards.channels import Channels, InTransit, channels_reading, in_transit
+from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.worker_health import WorkerHealth, workers_of
 
 
 @dataclass(frozen=True, slots=True)
+class ShardsRead:
+    """What is known of each shard: what is outstanding in those that answered, and which did not.
+
+    `in_transit` are the messages between shards that answered, by source and target; `lost` likewise.
+    """
+
+    outstanding: Mapping[int, int]
+    silent: Sequence[int]
+    in_transit: InTransit
+    lost: InTransit
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """The state of a pipeline. `due`: the number of delayed messages that are due, by edge."""
+    """The state of a pipeline. `due`: the number of delayed messages that are due, by edge.
+
+    Of several shards it is their sum, as far as they answer: `shards` says which do. It is None for one shard.
+    """
 
     plan: Plan
     snapshot: Snapshot
@@ -25,6 +46,7 @@ class Reading:
     due: Mapping[str, int]
     edge_stats: Mapping[str, EdgeStats]
     workers: Sequence[WorkerHealth]
+    shards: ShardsRead | None = None
 
     def waiting_seconds(self, edge: str) -> float:
         """The age of the oldest waiting message of an edge; 0 if there is none."""
@@ -38,7 +60,40 @@ class Reading:
 
 
 async def read(broker: Broker, plan: Plan) -> Reading:
-    """Read a pipeline, its counters at one instant. Raises BrokerUnavailable and BrokerRefused."""
+    """Read a pipeline, the counters of a shard at one instant. Raises BrokerUnavailable and BrokerRefused.
+
+    Of several shards only those are read that answer, unless none does.
+    """
+    if len(broker.shards) == 1:
+        return await _read(broker, plan)
+
+    async def of_one(shard: Broker) -> tuple[Channels, Reading]:
+        return await shard.read(channels_reading(shard.keys)), await _read(shard, plan, has_workers=False)
+
+    found = await ask_every_shard(broker, of_one)
+    transit = in_transit({shard: channels for shard, (channels, _) in found.by_shard.items()})
+    snapshots = {shard: seen.snapshot for shard, (_, seen) in found.by_shard.items()}
+    shards = ShardsRead(
+        outstanding={shard: snapshot.outstanding for shard, snapshot in snapshots.items()},
+        silent=[each.shard for each in found.silent],
+        in_transit=transit,
+        lost=lost_messages(snapshots),
+    )
+    snapshot = merged_snapshot(snapshots, sum(transit.values()), is_whole=not found.silent)
+    seen = [each for _, each in found.by_shard.values()]
+    return Reading(
+        plan=plan,
+        snapshot=snapshot,
+        balances=balance_of(plan, snapshot),
+        throughput={each.name: merged_throughput([one.throughput[each.name] for one in seen]) for each in plan.stages},
+        due={edge.name: sum(each.due[edge.name] for each in seen) for edge in plan.edges},
+        edge_stats={edge.name: merged_stats([each.edge_stats[edge.name] for each in seen]) for edge in plan.edges},
+        workers=await workers_of(broker),
+        shards=shards,
+    )
+
+
+async def _read(broker: Broker, plan: Plan, *, has_workers: bool = True) -> Reading:
     edges = [edge.name for edge in plan.edges]
     snapshot = await Runs(broker).snapshot(edges, [stage.name for stage in plan.consumers])
     counted = await broker.ask([(b"ZCOUNT", broker.keys.delayed(edge), b"-inf", snapshot.now_ms) for edge in edges])
@@ -49,5 +104,5 @@ async def read(broker: Broker, plan: Plan) -> Reading:
         throughput=await Throughputs(broker).of(plan, snapshot),
         due={edge: n if isinstance(n, int) else 0 for edge, n in zip(edges, counted, strict=True)},
         edge_stats=await EdgeInspection(broker).stats(edges),
-        workers=await workers_of(broker),
+        workers=await workers_of(broker) if has_workers else (),
     )

@@ -26,6 +26,7 @@ class State(StrEnum):
     DELAYED = "delayed"
     DEAD = "dead"
     DONE = "done"  # settled, and kept
+    IN_TRANSIT = "in transit"  # from one shard to another
 
 
 @dataclass(frozen=True, slots=True)

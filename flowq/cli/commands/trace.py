@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from flowq.graph.compilation.plan import Plan
 
 _QUIET_SECONDS = 2.0
-_STYLES = {"waiting": "yellow", "running": "cyan", "delayed": "yellow", "dead": "bold red", "done": "green"}
+_STYLES = {"waiting": "yellow", "running": "cyan", "delayed": "yellow", "dead": "bold red", "done": "green",
+           "in transit": "cyan"}  # fmt: skip
 
 
 def command(
@@ -54,7 +55,7 @@ def command(
         raise NotFound(f"nothing found of a message {message_id} so far", hint=looked)
     if not lineage.is_known:
         raise NotFound(
-            f'no trace of a message {message_id} in "{name}"',
+            f'no trace of a message {message_id} in "{name}"' + "".join(f"; {each}" for each in lineage.silent),
             hint=f"it may be settled: @stage(keep=...) keeps those; flowq peek {plan.name} shows ids",
         )
     if json:
@@ -63,6 +64,8 @@ def command(
     _show(lineage, plan, cuts=not all_)
     if not lineage.is_complete:
         note(looked)
+    for silent in lineage.silent:
+        note(f"{silent}: it was not searched")
     if lineage.left_out:
         note(f"{lineage.left_out:,} more messages of the family are left out")
 
@@ -135,5 +138,8 @@ def _place(found: Found) -> Text:
         "delayed": f"delayed on {found.place} until {at}",
         "dead": f"dead in {found.place} since {at}, letter {found.entry_id}",
         "done": f"done in {found.place} at {at}",
+        "in transit": f"in transit on {found.place} from shard {found.shard}",
     }[found.state]
+    if found.shard is not None and found.state != "in transit":
+        text += f", shard {found.shard}"
     return Text(printable(text), _STYLES[found.state])

@@ -58,6 +58,7 @@ def spans_of(found: Found, failed_ms: Sequence[int], now_ms: int) -> list[Span]:
         State.DELAYED: ("hold", now_ms),
         State.DEAD: ("fail", found.at_ms),
         State.DONE: ("run", found.at_ms),
+        State.IN_TRANSIT: ("wait", now_ms),
     }
     kind, at_ms = end[found.state]
     marks = [ms for ms in failed_ms if ms < at_ms]

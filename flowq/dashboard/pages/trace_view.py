@@ -22,6 +22,7 @@ _LOOKS: Mapping[State, tuple[str, str]] = {
     State.DELAYED: ("paced", "late"),
     State.DEAD: ("dead", "died"),
     State.DONE: ("done", "solid"),
+    State.IN_TRANSIT: ("busy", "late"),
 }
 """The state whose icon and colour a message has, and the dot that it is in the tree."""
 
@@ -154,6 +155,8 @@ def _where(found: Found, error: str) -> str:
             return f"dead: {error}" if error else "dead"
         case State.DONE:
             return "settled, kept"
+        case State.IN_TRANSIT:
+            return f"in transit from shard {found.shard}"
 
 
 def _tale(found: Found, now_ms: int, now: datetime) -> str:
@@ -170,3 +173,5 @@ def _tale(found: Found, now_ms: int, now: datetime) -> str:
             return f"died {time_at(found.at_ms, now).text}"
         case State.DONE:
             return f"ok, {time_at(found.at_ms, now).text}"
+        case State.IN_TRANSIT:
+            return ""

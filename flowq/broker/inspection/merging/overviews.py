@@ -17,17 +17,14 @@ from flowq.broker.inspection.merging.figures import (
 )
 from flowq.broker.inspection.merging.readings import merged_held
 from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsSeen
-from flowq.broker.inspection.merging.snapshots import merged_snapshot, process_of
+from flowq.broker.inspection.merging.snapshots import lost_messages, merged_snapshot, process_of
 from flowq.broker.inspection.outlook import outlook_of
 from flowq.broker.inspection.overview import MOST_SLOW, Overview, stages_of
 from flowq.broker.inspection.throughput_records import HalfMinute
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.channels import Channels, channels_reading, in_transit
 from flowq.broker.shards.every_shard import ask_every_shard
-from flowq.delivery.stored import count_in
 from flowq.graph.compilation.plan import Plan
-
-_LOST = "lost:"
 
 
 async def overview_of(broker: Broker, plan: Plan, *, before: Overview | None = None) -> Overview:
@@ -49,11 +46,12 @@ async def overview_of(broker: Broker, plan: Plan, *, before: Overview | None = N
 
     found = await ask_every_shard(broker, look)
     by_shard = {shard: overview for shard, (overview, _) in found.by_shard.items()}
+    snapshots = {shard: overview.snapshot for shard, overview in by_shard.items()}
     names = process_names(by_shard.values())
     transit = in_transit({shard: channels for shard, (_, channels) in found.by_shard.items()})
     addresses = {shard.shard: shard.dialer.address for shard in broker.shards}
     figures = {shard: _figures(shard, addresses[shard], each) for shard, each in by_shard.items()}
-    seen = ShardsSeen(figures, found.silent, transit, _lost(by_shard))
+    seen = ShardsSeen(figures, found.silent, transit, lost_messages(snapshots))
     return merged_overview(plan, by_shard, seen, names, before=before)
 
 
@@ -140,15 +138,5 @@ def _figures(shard: int, address: str, overview: Overview) -> ShardFigures:
         rate=sum(rates) if rates else None,
         memory_bytes=sum(stage.memory_bytes for stage in stages),
         workers=len({process_of(facts) for facts in overview.snapshot.workers if facts["worker"] in overview.workers}),
-        lost=sum(_lost({shard: overview}).values()),
+        lost=sum(lost_messages({shard: overview.snapshot}).values()),
     )
-
-
-def _lost(by_shard: Mapping[int, Overview]) -> dict[tuple[int, int], int]:
-    """Messages that a shard has forgotten, by where they came from and by itself."""
-    return {
-        (count_in(name.removeprefix(_LOST)), shard): n
-        for shard, overview in by_shard.items()
-        for name, n in overview.snapshot.counters.items()
-        if name.startswith(_LOST) and n > 0
-    }

@@ -11,10 +11,11 @@ from flowq.broker.client.rounds import Rounds, together
 from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.broker.shards.channels import Channels, channels_reading, in_transit
+from flowq.broker.shards.channels import Channels, InTransit, channels_reading, in_transit
 from flowq.broker.shards.every_shard import ask_every_shard
-from flowq.delivery.stored import texts_in
+from flowq.delivery.stored import count_in, texts_in
 
+_LOST = "lost:"
 _MOST_KINDS = 10  # of failures of a stage, as in one shard
 
 
@@ -64,6 +65,16 @@ def merged_snapshot(by_shard: Mapping[int, Snapshot], in_transit: int = 0, *, is
         in_transit=in_transit,
         is_whole=is_whole,
     )
+
+
+def lost_messages(by_shard: Mapping[int, Snapshot]) -> InTransit:
+    """Messages that a shard has forgotten although it had confirmed them, by where they came from and by itself."""
+    return {
+        (count_in(name.removeprefix(_LOST)), shard): n
+        for shard, snapshot in by_shard.items()
+        for name, n in snapshot.counters.items()
+        if name.startswith(_LOST) and n > 0
+    }
 
 
 def process_of(facts: Mapping[str, Any]) -> Hashable:
