@@ -20,7 +20,7 @@ from tests.cluster.crawl_pipeline import Terms
 from tests.cluster.crawl_verdict import n_handled, shard_states, unfinished, verdict
 from tests.cluster.lab import Lab, Servers, lab, plain_servers, proxied_lab
 from tests.cluster.site import Site
-from tests.cluster.troubles import NEED_PROXIES, ONE_AT_A_TIME, TROUBLES, Scene
+from tests.cluster.troubles import NEED_PROXIES, TROUBLES, Scene, strike
 from tests.faults.verifier import Finding
 from tests.integration.flowq_process import FlowqProcess
 from tests.integration.project import Project
@@ -149,17 +149,9 @@ class _Course:
 
     async def _trouble(self, scene: Scene, run: FlowqProcess) -> None:
         await self._progress_to(0.05, run)
-        names = list(self._crawl.faults)
-        in_turn = [name for name in names if name in ONE_AT_A_TIME]
-        together = [TROUBLES[name](scene) for name in names if name not in ONE_AT_A_TIME]
-
-        async def one_after_the_other() -> None:
-            for name in in_turn:
-                await TROUBLES[name](scene)
-
-        await asyncio.gather(*together, one_after_the_other())
+        await strike(scene)
         self._crawl.terms.calm.touch()
-        self._say("all troubles are over")
+        self._say(f"all troubles are over: {scene.done}")
 
     async def _until_it_ends(self, run: FlowqProcess, troubles: asyncio.Task[None]) -> None:
         """The run ends by itself, which it does when it is drained."""

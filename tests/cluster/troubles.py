@@ -1,4 +1,4 @@
-"""What goes wrong in a cluster and with the workers of a crawl: each trouble goes on until it has done enough."""
+"""What goes wrong in a cluster and with the workers of a crawl: each trouble is one strike."""
 
 from __future__ import annotations
 
@@ -61,53 +61,48 @@ class Scene:
 
 async def kills(scene: Scene) -> None:
     """kill -9 of a worker, with the forwarders in it."""
-    while not scene.has_enough("kills"):
-        await asyncio.sleep(scene.roll.uniform(0.3, 1.2))
-        if workers := sorted(scene.project.workers()):
-            pid = scene.roll.choice(workers)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                scene.say(f"kill -9 of worker {pid} ({scene.count('kills')})")
+    await asyncio.sleep(scene.roll.uniform(0.3, 1.2))
+    if workers := sorted(scene.project.workers()):
+        pid = scene.roll.choice(workers)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            scene.say(f"kill -9 of worker {pid} ({scene.count('kills')})")
 
 
 async def cuts(scene: Scene) -> None:
     """All connections to a node are cut at once."""
-    while not scene.has_enough("cuts"):
-        await asyncio.sleep(scene.roll.uniform(0.05, 0.5))
-        proxy = scene.roll.choice(scene.lab.proxies)
-        if n := proxy.n_connections:
-            proxy.reset_connections()
-            scene.say(f"{n} connections cut ({scene.count('cuts', n)})")
+    await asyncio.sleep(scene.roll.uniform(0.05, 0.5))
+    proxy = scene.roll.choice(scene.lab.proxies)
+    if n := proxy.n_connections:
+        proxy.reset_connections()
+        scene.say(f"{n} connections cut ({scene.count('cuts', n)})")
 
 
 async def replies(scene: Scene) -> None:
     """Redis obeys, and nobody learns of it: replies of scripts and of trims are lost."""
-    while not scene.has_enough("replies"):
-        await asyncio.sleep(scene.roll.uniform(0.02, 0.1))
-        proxy = scene.roll.choice([proxy for proxy in scene.lab.proxies if proxy.n_connections] or scene.lab.proxies)
-        before = proxy.dropped
-        proxy.drop_reply(scene.roll.choice(("EVALSHA", "EVALSHA", "XTRIM", "WAIT", "XREADGROUP")))
-        await asyncio.sleep(0.05)
-        if n := proxy.dropped - before:
-            scene.count("replies", n)
-    scene.say(f"{scene.done['replies']} replies lost")
+    await asyncio.sleep(scene.roll.uniform(0.02, 0.1))
+    proxy = scene.roll.choice([proxy for proxy in scene.lab.proxies if proxy.n_connections] or scene.lab.proxies)
+    before = proxy.dropped
+    proxy.drop_reply(scene.roll.choice(("EVALSHA", "EVALSHA", "XTRIM", "WAIT", "XREADGROUP")))
+    await asyncio.sleep(0.05)
+    if n := proxy.dropped - before:
+        scene.count("replies", n)
 
 
 async def failover(scene: Scene) -> None:
     """A primary dies for good after its replica has been unable to follow it: what it did meanwhile is forgotten."""
-    while not scene.has_enough("failover"):
-        await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
-        primary = scene.some_primary()
-        replica = scene.lab.replica_of(primary)
-        replica.freeze()
-        await asyncio.sleep(LAG_SECONDS)
-        lag = primary.replication["master_repl_offset"] - _confirmed(primary)
-        primary.kill()
-        replica.thaw()
-        await asyncio.to_thread(scene.lab.wait_for_promotion, primary, replica)
-        scene.say(f"failover from {primary.address}: {lag:,} bytes forgotten ({scene.count('failover')})")
-        primary.start()
-        await scene.whole()
+    await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+    primary = scene.some_primary()
+    replica = scene.lab.replica_of(primary)
+    replica.freeze()
+    await asyncio.sleep(LAG_SECONDS)
+    lag = primary.replication["master_repl_offset"] - _confirmed(primary)
+    primary.kill()
+    replica.thaw()
+    await asyncio.to_thread(scene.lab.wait_for_promotion, primary, replica)
+    scene.say(f"failover from {primary.address}: {lag:,} bytes forgotten ({scene.count('failover')})")
+    primary.start()
+    await scene.whole()
 
 
 def _confirmed(primary: Node) -> int:
@@ -118,51 +113,55 @@ def _confirmed(primary: Node) -> int:
 
 async def blackout(scene: Scene) -> None:
     """A primary and its replica die together, and come back with what they have written down."""
-    while not scene.has_enough("blackout"):
-        await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
-        primary = scene.some_primary()
-        pair = scene.home.pair_of(primary)
-        for node in pair:  # what they have written is in the hands of the kernel: kill -9 does not take it back
-            node.kill()
-        await asyncio.sleep(scene.roll.uniform(4.0, 10.0))
-        for node in pair:
-            node.start()
-        await scene.whole()
-        scene.say(f"{primary.address} and its replicas killed and back ({scene.count('blackout')})")
+    await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+    primary = scene.some_primary()
+    pair = scene.home.pair_of(primary)
+    for node in pair:  # what they have written is in the hands of the kernel: kill -9 does not take it back
+        node.kill()
+    await asyncio.sleep(scene.roll.uniform(4.0, 10.0))
+    for node in pair:
+        node.start()
+    await scene.whole()
+    scene.say(f"{primary.address} and its replicas killed and back ({scene.count('blackout')})")
 
 
 async def full(scene: Scene) -> None:
     """A primary has no memory left for a while."""
-    while not scene.has_enough("full"):
-        await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
-        primary = scene.some_primary()
-        fill(primary)
-        await asyncio.sleep(scene.roll.uniform(2.0, 5.0))
-        empty_out(primary)
-        scene.say(f"{primary.address} was full ({scene.count('full')})")
+    await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+    primary = scene.some_primary()
+    fill(primary)
+    await asyncio.sleep(scene.roll.uniform(2.0, 5.0))
+    empty_out(primary)
+    scene.say(f"{primary.address} was full ({scene.count('full')})")
 
 
 async def slots(scene: Scene) -> None:
     """The slot of a shard moves to another primary, key by key."""
-    while not scene.has_enough("slots"):
-        await asyncio.sleep(scene.roll.uniform(0.2, 1.0))
-        shard = scene.roll.randrange(scene.n_shards)
-        source = scene.lab.primary_of(scene.keys(shard))
-        target = scene.roll.choice([node for node in scene.lab.primaries() if node is not source])
-        slot = slot_of(scene.keys(shard))
-        pause = scene.lab.pause_between_keys(_DRAIN_STEP_SECONDS)
-        n_keys = await asyncio.to_thread(scene.lab.move_key_by_key, slot, target, pause=pause)
-        scene.say(f"shard {shard} moved to {target.address}, {n_keys} keys one by one ({scene.count('slots')})")
+    await asyncio.sleep(scene.roll.uniform(0.2, 1.0))
+    shard = scene.roll.randrange(scene.n_shards)
+    source = scene.lab.primary_of(scene.keys(shard))
+    target = scene.roll.choice([node for node in scene.lab.primaries() if node is not source])
+    slot = slot_of(scene.keys(shard))
+    pause = scene.lab.pause_between_keys(_DRAIN_STEP_SECONDS)
+    n_keys = await asyncio.to_thread(scene.lab.move_key_by_key, slot, target, pause=pause)
+    scene.say(f"shard {shard} moved to {target.address}, {n_keys} keys one by one ({scene.count('slots')})")
 
 
-TROUBLES: dict[str, Callable[[Scene], Awaitable[None]]] = {
-    "kills": kills,
-    "cuts": cuts,
-    "replies": replies,
-    "failover": failover,
-    "blackout": blackout,
-    "full": full,
-    "slots": slots,
-}
+Trouble = Callable[[Scene], Awaitable[None]]
+TOGETHER: dict[str, Trouble] = {"kills": kills, "cuts": cuts, "replies": replies}
+"""These strike at any time, also each other."""
+IN_TURN: dict[str, Trouble] = {"failover": failover, "blackout": blackout, "full": full, "slots": slots}
+"""Each of these leaves a cluster whole for the next."""
+TROUBLES = TOGETHER | IN_TURN
 NEED_PROXIES = {"cuts", "replies"}
-ONE_AT_A_TIME = {"failover", "blackout", "slots"}  # each of them leaves a cluster whole for the next
+
+
+async def strike(scene: Scene) -> None:
+    """Let all troubles strike as often as they should."""
+
+    async def again_and_again(names: list[str]) -> None:
+        while left := [name for name in names if not scene.has_enough(name)]:
+            await TROUBLES[scene.roll.choice(left)](scene)
+
+    in_turn = [name for name in scene.n if name in IN_TURN]
+    await asyncio.gather(again_and_again(in_turn), *(again_and_again([name]) for name in scene.n if name in TOGETHER))
