@@ -19,9 +19,7 @@ def shard_families(readings: Sequence[Reading]) -> Iterator[Metric]:
     outstanding = GaugeMetricFamily(
         "flowq_shard_outstanding", "Messages that wait, are delayed or run in a shard.", labels=_SHARD
     )
-    in_transit = GaugeMetricFamily(
-        "flowq_in_transit", "Messages on their way from one shard to another.", labels=_CHANNEL
-    )
+    in_transit = GaugeMetricFamily("flowq_in_transit", "Messages on their way from a shard to others.", labels=_SHARD)
     lost = CounterMetricFamily(
         "flowq_lost", "Messages from another shard that Redis had confirmed and has forgotten.", labels=_CHANNEL
     )
@@ -32,9 +30,10 @@ def shard_families(readings: Sequence[Reading]) -> Iterator[Metric]:
         for shard, n in shards.outstanding.items():
             up.add_metric([name, str(shard)], 1)
             outstanding.add_metric([name, str(shard)], n)
+            leaving = sum(sent for (source, _), sent in shards.in_transit.items() if source == shard)
+            in_transit.add_metric([name, str(shard)], leaving)
         for shard in shards.silent:
             up.add_metric([name, str(shard)], 0)
-        for family, counts in ((in_transit, shards.in_transit), (lost, shards.lost)):
-            for (source, target), n in counts.items():
-                family.add_metric([name, str(source), str(target)], n)
+        for (source, target), n in shards.lost.items():
+            lost.add_metric([name, str(source), str(target)], n)
     yield from (up, outstanding, in_transit, lost)
