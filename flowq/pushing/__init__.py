@@ -1,3 +1,3 @@
-"""How a program's messages are appended to the inlet of a stage."""
+"""How a program's messages are appended to the inlet of a stage, in one shard or in several.
 
-from __future__ import annotations
+No policy and no encoding: what comes here is an output, and a stage that accepts it."""

@@ -114,9 +114,7 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
         "leave place out: the rate decides",
     ),
     (
-        lambda node: (
-            bool(node.options.dedup) and not callable(node.options.place_by) and node.options.place_by in PLACES
-        ),
+        _separates_duplicates,
         "place puts messages that dedup takes for the same into different shards, so that both would run",
         "leave place out: dedup decides; or place by a field that is the same in both",
     ),
