@@ -95,7 +95,11 @@ local function put_entries(outboxes, stats, stage)
     local id = string.format('%.0f-%.0f', epoch, box.epoch == epoch and box.number + 1 or 1)
     local sent = string.format('%.0f', box.sent + box.n_messages)
     local fields = {'p', box.head, 'n', sent, 'e', box.edges, 'w', box.n_words, 'c', box.call}
-    if type(try('XADD', box.key, id, unpack(fields))) == 'table' then
+    local err = try('XADD', box.key, id, unpack(fields)).err
+    if err then
+      err = tostring(err)
+      local has_others = string.find(err, 'equal or smaller', 1, true) or string.find(err, 'last possible ID', 1, true)
+      if not has_others then error(err, 0) end
       restore_outbox(box)
       redis.call('XADD', box.key, id, unpack(fields))
     end
