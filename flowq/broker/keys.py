@@ -143,6 +143,15 @@ class Keys:
         return replace(self, shard=shard)
 
     @property
+    def of_all_shards(self) -> str:
+        """A pattern that every key of the pipeline matches, for an ACL: those of later shards too.
+
+        >>> Keys("flowq", "scrape").of_all_shards
+        'flowq:{scrape[}.]*'
+        """
+        return f"{self.namespace}:{{{self.pipeline}[}}.]*"
+
+    @property
     def of_all_pipelines(self) -> str:
         """A pattern that every key of every pipeline in this namespace matches, for an ACL."""
         return f"{self.namespace}:*"

@@ -94,6 +94,11 @@ class ClusterDialer:
         except Exception as error:
             raise translate(error, f"{host}:{port}, the primary of slot {self._slot}") from error
 
+    async def primary_address(self) -> str:
+        """Host and port of the slot's primary. Raises as `dial` does."""
+        host, port = await self._search.first_answer()
+        return f"{host}:{port}"
+
     async def _ask(self, node: RedisProtocol, host: str) -> _Address | None:
         """The primary of the slot as this node sees it, which also tells of nodes that the URL does not name."""
         ranges = await _ask(node, b"CLUSTER", b"SLOTS")

@@ -182,7 +182,7 @@ class ServerHealth:
                 config[name] = reply[1].decode()
         ahead_seconds = seconds + microseconds / 1e6 - here
         topology = "sentinel" if "+sentinel:" in self._broker.dialer.url else "single"
-        return Health.of(_fields(info), config, topology=topology, ahead_seconds=ahead_seconds)
+        return Health.of(info_fields(info), config, topology=topology, ahead_seconds=ahead_seconds)
 
     async def latency_seconds(self) -> float:
         """The time until Redis answers: the median of a hundred calls, or of fewer slow ones."""
@@ -218,15 +218,16 @@ class ServerHealth:
             what = (
                 f"call {', '.join(forbidden.commands)}"
                 if forbidden.commands
-                else f"use the keys {self._broker.keys.all}"
+                else f"use the keys {acl_pattern(self._broker)}"
             )
             raise BrokerRefused(
                 f"Redis at {self._broker.dialer.address} does not permit this user to {what}",
-                hint=acl_hint(forbidden, self._broker.keys.all),
+                hint=acl_hint(forbidden, acl_pattern(self._broker)),
             )
 
 
-def _fields(info: Any) -> dict[str, str]:
+def info_fields(info: Any) -> dict[str, str]:
+    """What INFO says, by name; nothing if it is forbidden."""
     if not isinstance(info, bytes):  # not allowed to ask
         return {}
     lines = info.decode("utf-8", "replace").splitlines()
@@ -246,6 +247,11 @@ class Forbidden:
     def to_run(self) -> Forbidden:
         """The part of it without which no worker can run. A user who has the rules of an earlier version still can."""
         return replace(self, commands=tuple(name for name in self.commands if name not in _DISPENSABLE))
+
+
+def acl_pattern(broker: Broker) -> str:
+    """The keys of a pipeline, of all its shards, as ACLs name them."""
+    return broker.keys.all if len(broker.shards) == 1 else broker.keys.of_all_shards
 
 
 def acl_hint(forbidden: Forbidden, keys: str) -> str:

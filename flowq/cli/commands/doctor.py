@@ -19,6 +19,7 @@ from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.broker.inspection.health import Health
+    from flowq.broker.inspection.merging.primaries import Primaries
     from flowq.broker.redis_streams import Broker
     from flowq.errors import Problem
     from flowq.settings import Settings
@@ -38,9 +39,11 @@ class _Report:
     losses: Mapping[str, str]
     findings: Sequence[Problem]
     by_hand: str = ""
+    primaries: Primaries | None = None  # of a pipeline with several shards
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "findings": list(self.findings)}
+        known = {**asdict(self), "findings": list(self.findings)}
+        return known if self.primaries is not None else {name: known[name] for name in known if name != "primaries"}
 
 
 def command(
@@ -79,7 +82,9 @@ def command(
 
 async def _examined(broker: Broker, pipeline: str | None, settings: Settings) -> _Report:
     from flowq.broker.inspection.diagnosis import findings, loss_windows, refuse_old, store_findings
-    from flowq.broker.inspection.health import Forbidden, ServerHealth
+    from flowq.broker.inspection.health import Forbidden, ServerHealth, acl_pattern
+    from flowq.broker.inspection.merging.primaries import examine_primaries
+    from flowq.broker.inspection.merging.primaries_diagnosis import primaries_findings
     from flowq.broker.open import by_hand
 
     server = ServerHealth(broker)
@@ -87,13 +92,18 @@ async def _examined(broker: Broker, pipeline: str | None, settings: Settings) ->
     refuse_old(health, broker.dialer.address)
     latency = await server.latency_seconds()
     forbidden = await server.forbidden() if health.is_primary else Forbidden()
-    keys = broker.keys.all if pipeline else broker.keys.of_all_pipelines
+    keys = acl_pattern(broker) if pipeline else broker.keys.of_all_pipelines
     found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
     if settings.claim_store is not None and broker.claims is not None:
         found = [*found, *await store_findings(broker.claims)]
+    primaries = None
+    if len(broker.shards) > 1:
+        primaries = await examine_primaries(broker)
+        found = [*found, *primaries_findings(primaries)]
     losses = loss_windows(health, settings.durability)
     command = by_hand(shown(settings.data_folder)) if settings.is_embedded else ""
-    return _Report(broker.dialer.address, health, latency, forbidden.commands, forbidden.keys, losses, found, command)
+    address, denied = broker.dialer.address, forbidden
+    return _Report(address, health, latency, denied.commands, denied.keys, losses, found, command, primaries)
 
 
 def _show(report: _Report) -> None:
@@ -118,6 +128,9 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
     yield "clock", f"{duration_text(abs(ahead))} {'ahead' if ahead > 0 else 'behind'}"
     yield "latency", duration_text(report.latency_seconds)
     yield "permissions", _permissions(report)
+    for primary in report.primaries.found if report.primaries is not None else ():
+        replicas = f"{primary.health.replicas or 'no'} replica{'s' * (primary.health.replicas != 1)}"
+        yield "shards", f"{', '.join(map(str, primary.shards))} on {primary.address}, {replicas}"
     if report.by_hand:
         yield "by hand", report.by_hand
     for n, (fault, loss) in enumerate(report.losses.items()):

@@ -1,1 +1,1 @@
-"""What several shards show of one pipeline, put together. Pure, except for `overview_reading`."""
+"""What several shards show of one pipeline, put together. Pure, except for `overview_reading` and `primaries`."""

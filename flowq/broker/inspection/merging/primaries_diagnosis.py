@@ -1,0 +1,93 @@
+"""Says what is wrong with the servers that hold the shards of a pipeline, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from flowq.broker.inspection.diagnosis import start_up_findings
+from flowq.broker.inspection.merging.primaries import Primaries, Primary
+from flowq.durations import duration_text
+from flowq.errors import Problem, Problems
+
+_MOST_CLOCKS_APART_SECONDS = 1.0
+_LONGEST_REPLICA_TIMEOUT_SECONDS = 10
+_HOT, _ENOUGH_TO_COMPARE = 2.0, 1000  # times the mean; messages settled
+
+
+def primaries_findings(seen: Primaries) -> Sequence[Problem]:
+    """All problems, each with a remedy. Those of the first server alone are in `findings`."""
+    found = Problems()
+    for why, shards in groupby(sorted(seen.silent, key=lambda n: (seen.silent[n], n)), key=seen.silent.__getitem__):
+        hint = "start its Redis again; the other shards go on until they have messages for it"
+        found.add("FQ430", f"{shards_text([*shards])} cannot be reached: {why}", hint=hint)
+    for primary in seen.found:
+        _replicas(primary, found)
+        for problem in start_up_findings(primary.health) if primary is not seen.found[0] else ():
+            found.warn(problem.code, f"{primary.address}: {problem.text}", hint=problem.hint)
+    _clocks(seen.found, found)
+    if any(primary.needs_all_slots for primary in seen.found):
+        found.warn(
+            "FQ434",
+            "the whole Cluster stops while one of its slots is not served (cluster-require-full-coverage yes)",
+            hint="on each node: redis-cli CONFIG SET cluster-require-full-coverage no",
+        )
+    _balance(seen.ok, found)
+    if lost := sum(seen.lost.values()):
+        where = shards_text([*seen.lost])
+        found.warn(
+            "FQ436",
+            f"{lost:,} message{'s' * (lost != 1)} on the way to {where} are lost: its Redis has forgotten them",
+            hint="push them again; was it restarted without its data?",
+        )
+    return found.found
+
+
+def _replicas(primary: Primary, found: Problems) -> None:
+    shards = shards_text(primary.shards)
+    if not primary.health.replicas:
+        hint = "connect one (REPLICAOF, or CLUSTER REPLICATE); flowq uses it as soon as it is there"
+        found.warn("FQ431", f"{primary.address} has no replica: {shards} stop while it is away", hint=hint)
+        return
+    if primary.confirms is False:
+        hint = f"is it hung, or cut off? until Redis drops it, {shards} pass nothing on to other shards"
+        found.warn("FQ432", f"no replica of {primary.address} confirms what is written", hint=hint)
+    if (seconds := primary.replica_timeout_seconds or 0) > _LONGEST_REPLICA_TIMEOUT_SECONDS:
+        found.warn(
+            "FQ433",
+            f"{primary.address} waits {seconds} s for a replica that hangs (repl-timeout), and so do other shards",
+            hint=f"redis-cli CONFIG SET repl-timeout {_LONGEST_REPLICA_TIMEOUT_SECONDS}",
+        )
+
+
+def _clocks(primaries: Sequence[Primary], found: Problems) -> None:
+    if not primaries:
+        return
+    in_order = sorted(primaries, key=lambda primary: primary.health.clock_ahead_seconds)
+    slow, fast = in_order[0], in_order[-1]
+    apart = fast.health.clock_ahead_seconds - slow.health.clock_ahead_seconds
+    if apart > _MOST_CLOCKS_APART_SECONDS:
+        text = f"the clock of {fast.address} is {duration_text(apart)} ahead of that of {slow.address}"
+        found.warn("FQ435", text, hint="run an NTP service on both: a failover may be shorter than that")
+
+
+def _balance(ok: Mapping[int, int], found: Problems) -> None:
+    if len(ok) < 2 or sum(ok.values()) < _ENOUGH_TO_COMPARE:
+        return
+    hottest = max(ok, key=ok.__getitem__)
+    mean = sum(ok.values()) / len(ok)
+    if ok[hottest] > _HOT * mean:
+        found.warn(
+            "FQ437",
+            f"shard {hottest} has {ok[hottest] / mean:.1f} times as much to do as the others on average",
+            hint='one key has most of the messages: another place=, or place="spread" where no key matters',
+        )
+
+
+def shards_text(shards: Sequence[int]) -> str:
+    """Shards as people write them.
+
+    >>> shards_text([3]), shards_text([0, 2, 5])
+    ('shard 3', 'shards 0, 2, 5')
+    """
+    return f"shard{'s' * (len(shards) != 1)} {', '.join(map(str, sorted(shards)))}"
