@@ -33,6 +33,9 @@ OTHER = "other"
 WHOLE = "*"
 """All stages, in a pause."""
 
+TAKES_PART = "takes_part"
+"""The fact about a worker of a pipeline with several shards that shards are assigned to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class EdgeState:
@@ -258,6 +261,8 @@ def worker_facts(raw: bytes) -> Mapping[str, Any]:
         if isinstance(told.get(name), str)
     }
     facts |= {name: list(texts_in(told[name])) for name in ("stages", "edges", "formerly") if name in told}
+    if told.get(TAKES_PART) is True:
+        facts[TAKES_PART] = True
     if (started_ms := moment_in(told.get("started_ms"))) > 0:
         facts["started_ms"] = started_ms
     if slots := counts_in(told.get("slots")):

@@ -10,7 +10,7 @@ from functools import partial
 from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
 from flowq.broker.client.rounds import Rounds, ScriptCall
-from flowq.broker.keys import GROUP, is_edge
+from flowq.broker.keys import GROUP, Keys, is_edge
 from flowq.broker.publishing import done
 from flowq.broker.records import Snapshot, pairs, snapshot_of
 from flowq.broker.redis_streams import Broker
@@ -43,18 +43,9 @@ class Runs:
         What the stages `remembering` have received is remembered beyond the run, unless `fresh`. `orphans` are edges
         that only other versions of the pipeline have.
         """
-        keys = self._broker.keys
-        forgetting = [stage for stage in stages if fresh or stage not in remembering]
-        kinds = keys.seen, keys.unpacked, keys.seen_until, keys.unpacked_until
-        seen = [key(stage) for stage in forgetting for key in (*kinds, keys.latest)]
-        names = [key for edge in edges for key in keys.of_edge(edge)]
-        names = [
-            keys.run, keys.stats, keys.failures, keys.cursors, *seen, *names,
-            *(key(stage) for key in (keys.dead, keys.edited, keys.restored, keys.kept) for stage in stages),
-            *(key(edge) for edge in orphans for key in (keys.edge, keys.delayed)),
-        ]  # fmt: skip
+        names, n_seen = keys_of_run(self._broker.keys, edges, stages, () if fresh else remembering, orphans)
         arguments = (
-            run_id, len(seen), len(edges), int(fresh), signature, GROUP, len(orphans), *orphans, *sources,
+            run_id, n_seen, len(edges), int(fresh), signature, GROUP, len(orphans), *orphans, *sources,
         )  # fmt: skip
         reply = await again_if_lost(partial(self._broker.script, scripts.START_RUN, names, *arguments))
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
@@ -117,6 +108,22 @@ class Runs:
         names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
         dead = [keys.dead(stage) for stage in stages]
         return ScriptCall(scripts.SNAPSHOT, [*of_all, *names, *dead], (GROUP, len(edges)))
+
+
+def keys_of_run(
+    keys: Keys, edges: Sequence[str], stages: Sequence[str], remembering: Collection[str], orphans: Sequence[str]
+) -> tuple[list[str], int]:
+    """The keys of what a run begins with, as `start_run.lua` takes them, and how many are of seen messages."""
+    forgetting = [stage for stage in stages if stage not in remembering]
+    kinds = keys.seen, keys.unpacked, keys.seen_until, keys.unpacked_until
+    seen = [key(stage) for stage in forgetting for key in (*kinds, keys.latest)]
+    names = [
+        keys.run, keys.stats, keys.failures, keys.cursors, *seen,
+        *(key for edge in edges for key in keys.of_edge(edge)),
+        *(key(stage) for key in (keys.dead, keys.edited, keys.restored, keys.kept) for stage in stages),
+        *(key(edge) for edge in orphans for key in (keys.edge, keys.delayed)),
+    ]  # fmt: skip
+    return names, len(seen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,17 @@ DEFAULT_GRACE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to run, and how. Empty `stages` means all, sources included. `drains`: the run ends when all is done."""
+    """What to run, and how. Empty `stages` means all, sources included. `drains`: the run ends when all is done.
+
+    `shards`: serve exactly these, instead of those that are assigned.
+    """
 
     stages: Sequence[str] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     lease_seconds: float = DEFAULT_LEASE_SECONDS
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     drains: bool = True
+    shards: Sequence[int] = ()
 
     def runs(self, stage: str) -> bool:
         """Whether this stage or source is selected."""
@@ -96,7 +100,7 @@ class Run:
         `recorded` are the edges of all versions of the pipeline that have run.
         """
         selected = [source.name for source in self._plan.sources if options.runs(source.name)]
-        self.id, self.resumed, finished = await Runs(self._broker).begin(
+        self.id, self.resumed, finished = await self._runs().begin(
             new_run_id(self.world),
             sources=selected,
             signature=options.signature(),
@@ -108,12 +112,17 @@ class Run:
             ],
             orphans=[edge for edge in recorded if edge not in self._plan.edge_by_name],
         )
-        self._broker.run_id = self.id
+        self._tell_brokers()
         return [name for name in selected if not finished[name]]
 
     def join(self, snapshot: Snapshot) -> None:
         """Join the current run, whichever it is: for a worker of some stages, without sources."""
-        self.id = self._broker.run_id = snapshot.run.get("id", "")
+        self.id = snapshot.run.get("id", "")
+        self._tell_brokers()
+
+    def _tell_brokers(self) -> None:
+        for broker in self._broker.shards:
+            broker.run_id = self.id
 
     def refuse_if_lost(self, snapshot: Snapshot) -> None:
         """Raise RunLost if Redis has lost this run, whose missing data would look drained.
@@ -131,7 +140,14 @@ class Run:
 
     async def snapshot(self) -> Snapshot:
         """The state of the pipeline now."""
-        return await Runs(self._broker).snapshot(self._edges, self._stages)
+        return await self._runs().snapshot(self._edges, self._stages)
+
+    async def is_drained(self, snapshot: Snapshot) -> bool:
+        """Whether nothing is left to do, of which a snapshot says so."""
+        return snapshot.is_drained
+
+    def _runs(self) -> Runs:
+        return Runs(self._broker)
 
     def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
         return Summary(

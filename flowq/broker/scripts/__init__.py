@@ -157,3 +157,5 @@ PUBLISH_OUT = _load("shards/publish_out", around="path/publish", gives_list=True
 APPLY = _load("shards/apply", gives_list=True)
 WAVE = _load("shards/wave", gives_list=True)
 BRIDGE = _load("shards/bridge", gives_list=True)
+START_RUN_OF_SHARDS = _load("shards/start_run_of_shards", around="path/start_run", gives_list=True)
+JOIN_RUN = _load("shards/join_run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from flowq.broker import scripts
 from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.retrying import again_if_lost
+from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP
 from flowq.broker.records import counters_in, pairs, texts_by_name
 from flowq.broker.redis_streams import Broker
@@ -121,3 +123,11 @@ def in_transit(looks: Collection[Look]) -> int:
 
 def _cursor(at: Look | None, source: int) -> Mark:
     return at.inbox.get(source, BEGINNING) if at else BEGINNING
+
+
+async def is_any_outstanding(broker: Broker, edges: Sequence[str]) -> bool:
+    """Whether anything waits, runs or is delayed on these edges, in any shard, or is in transit."""
+    if len(broker.shards) == 1:
+        return any((await Edges(broker).outstanding(edges)).values())
+    looks = await gather(*(look(each, edges) for each in broker.shards))
+    return any(each.outstanding for each in looks) or bool(in_transit(looks))

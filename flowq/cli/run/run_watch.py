@@ -14,7 +14,7 @@ from flowq.broker.records import Snapshot
 from flowq.broker.runs import balance_of
 from flowq.cli.views.run_progress import Pacer
 from flowq.cli.views.run_text import pause_words, settled
-from flowq.errors import FlowqError
+from flowq.errors import BrokerUnavailable, FlowqError
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.process.ending import StopSignals
 from flowq.runtime.process.gc_tuning import tune_gc
@@ -187,7 +187,7 @@ class Watch:
                 return "failed"
             if self._ends.drains:
                 self._run.refuse_if_lost(snapshot)
-                if snapshot.is_drained:
+                if await self._is_drained(snapshot):
                     return "drained"
             if self._limit_reached(snapshot):
                 return "limit"
@@ -200,6 +200,12 @@ class Watch:
                 return "stopped"
             except TimeoutError:
                 pass
+
+    async def _is_drained(self, snapshot: Snapshot) -> bool:
+        """Whether it is drained; not while a shard that says so falls silent before it is certain."""
+        with contextlib.suppress(BrokerUnavailable):
+            return await self._run.is_drained(snapshot)
+        return False
 
     async def _look(self) -> Snapshot:
         snapshot = await self._run.snapshot()

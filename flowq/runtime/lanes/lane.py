@@ -28,6 +28,7 @@ from flowq.runtime.lanes.stopping import sign_off, stop_stages
 from flowq.runtime.lanes.tasks import LastingTasks
 from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
+from flowq.runtime.stage.consumer import Consumer
 from flowq.runtime.stage.stage_runner import StageRunner
 from flowq.runtime.stage.writing import Writing
 
@@ -61,15 +62,15 @@ class Lane:
         self._has_stopped_in_order = False
         self._promoter = Promoter(broker, self._edges)
         self.writing = self._new_writing()
-        self.runners = [self._new_runner(stage) for stage in place.stages]
+        self.runners = [StageRunner(self._new_consumer(stage), broker.world) for stage in place.stages]
         self._lease = Lease(broker, identity, place.facts, silent_seconds=self._silent_seconds)
 
     def _new_writing(self) -> Writing:
         return Writing(self._place.plan, self.broker)
 
-    def _new_runner(self, stage: StagePlan) -> StageRunner:
+    def _new_consumer(self, stage: StagePlan) -> Consumer:
         delayed = self._promoter.delayed
-        return StageRunner(stage, self._place.plan, self.broker, self.identity, self.writing, delayed=delayed)
+        return Consumer(stage, self._place.plan, self.broker, self.identity, self.writing, delayed=delayed)
 
     @property
     def is_idle(self) -> bool:

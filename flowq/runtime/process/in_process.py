@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.inspection.health import ServerHealth
 from flowq.broker.open import open_broker
+from flowq.broker.records import Snapshot
 from flowq.delivery.policy import Durability
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
@@ -201,6 +202,10 @@ async def until_drained(run: Run, runner: Runner) -> None:
         was_idle = runner.is_idle
         snapshot = await retry_until_available(run.world, run.snapshot, what="watching the pipeline")
         run.refuse_if_lost(snapshot)
-        if snapshot.is_drained and was_idle and runner.is_idle:
+        if was_idle and await _is_drained(run, snapshot) and runner.is_idle:
             return
         await run.world.pause(poll_seconds(snapshot.outstanding))
+
+
+async def _is_drained(run: Run, snapshot: Snapshot) -> bool:
+    return await retry_until_available(run.world, lambda: run.is_drained(snapshot), what="watching the pipeline")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from flowq.runtime.housekeeping.jobs import Job, run_job
 from flowq.runtime.housekeeping.lease import LeaseKeeper
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.identity import Identity, process_facts
+from flowq.runtime.lanes.assigned_lanes import AssignedLanes
 from flowq.runtime.lanes.handler_factory import HandlerFactory
 from flowq.runtime.lanes.lane import Workplace
 from flowq.runtime.lanes.lanes import Lanes
@@ -55,6 +56,8 @@ class Runner:
     ) -> None:
         self._plan = plan
         self._broker = broker
+        for each in broker.shards:
+            each.run_id = broker.run_id
         self._options = options
         self._quarantined = quarantined
         self._only_sources = only_sources
@@ -74,11 +77,19 @@ class Runner:
             plan, options, self._stages, self._facts(), self._resources, self._handlers, self._leases, self._pauses,
             self._fail, supervised,
         )  # fmt: skip
-        self._lanes = Lanes(place, broker, self._identity)
+        self._lanes = self._new_lanes(place)
         selected_edges = [edge for stage in selected for edge in stage.in_edges]
         self._crew = SourceCrew(plan, broker, options, self._pauses, self._lanes.for_sources, selected_edges)
         self._block_watch: BlockWatch | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def _new_lanes(self, place: Workplace) -> Lanes:
+        if self._plan.shards == 1:
+            return Lanes(place, self._broker, self._identity)
+        fixed: Collection[int] | None = self._options.shards or None
+        if self._quarantined or self._only_sources:
+            fixed = () if self._quarantined else (0,)
+        return AssignedLanes(place, self._broker, self._identity, fixed)
 
     @property
     def worker(self) -> str:

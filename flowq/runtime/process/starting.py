@@ -10,6 +10,7 @@ from flowq.broker.shards.layout import agree_on_layout
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.death_records import record_lost_neighbours
 from flowq.runtime.run import Run, RunOptions
+from flowq.runtime.run_of_shards import RunOfShards
 
 
 async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: bool) -> tuple[Run, list[str]]:
@@ -22,11 +23,12 @@ async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: b
     await ClaimCheck.check_store(broker, plan, fresh=fresh)
     recorded = await RecordedPlan(broker).record(plan)
     await record_lost_neighbours(broker)
-    run = Run(plan, broker)
+    run = Run(plan, broker) if plan.shards == 1 else RunOfShards(plan, broker)
     sources: list[str] = []
     if fresh or any(options.runs(source.name) for source in plan.sources):
         sources = await run.begin(options, fresh=fresh, recorded=recorded)
     else:
         run.join(await run.snapshot())
-    await Runs(broker).take_over_seen([stage.name for stage in plan.consumers])
+    for each in broker.shards:
+        await Runs(each).take_over_seen([stage.name for stage in plan.consumers])
     return run, sources

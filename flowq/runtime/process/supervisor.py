@@ -12,10 +12,10 @@ from functools import partial
 from typing import IO, Any, TypeVar
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.edges import Edges
 from flowq.broker.message_ids import new_worker_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
+from flowq.broker.shards.waves import is_any_outstanding
 from flowq.broker.workers import Workers
 from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.death_records import crashed, record_death_of_child, sign_off_the_dead
@@ -132,9 +132,12 @@ class Supervisor:
 
     async def _has_suspects(self) -> bool:
         """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
-        dead = set(crashed(await Workers(self._broker).death_records()))
-        consumers = await Workers(self._broker).consumers_of(self._edges) if dead else {}
-        return any(names & dead for names in consumers.values())
+        for broker in self._broker.shards:
+            dead = set(crashed(await Workers(broker).death_records()))
+            consumers = await Workers(broker).consumers_of(self._edges) if dead else {}
+            if any(names & dead for names in consumers.values()):
+                return True
+        return False
 
     async def _keep_filled(self, slot: Slot) -> None:
         while not self._stopping.is_set():
@@ -202,9 +205,9 @@ class Supervisor:
     async def _give_up_on(self, source: str, how: str) -> None:
         """End the run once everything that the source emitted is handled: the next run would get no further either."""
         self._note(f'the worker of source "{source}" {how}; this run ends once everything it emitted is handled')
-        looking = partial(Edges(self._broker).outstanding, self._edges)
-        while not self._stopping.is_set() and any(
-            (await retry_until_available(self._broker.world, looking, what="watching the pipeline")).values()
+        looking = partial(is_any_outstanding, self._broker, self._edges)
+        while not self._stopping.is_set() and await retry_until_available(
+            self._broker.world, looking, what="watching the pipeline"
         ):
             await is_set_within(self._stopping, _DEATH_POLL_SECONDS)
         if not self.failed.done():

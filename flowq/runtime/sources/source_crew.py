@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.edges import Edges
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.waves import is_any_outstanding
 from flowq.errors import FlowqError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
@@ -105,7 +105,6 @@ class SourceCrew:
 
     async def _is_outstanding(self) -> bool:
         """Whether anything is waiting, running or delayed on the edges that are read."""
-        found = await retry_until_available(
-            self._broker.world, lambda: Edges(self._broker).outstanding(self._edges), what="watching the pipeline"
+        return await retry_until_available(
+            self._broker.world, lambda: is_any_outstanding(self._broker, self._edges), what="watching the pipeline"
         )
-        return any(found.values())

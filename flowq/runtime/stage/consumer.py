@@ -271,18 +271,22 @@ class Consumer:
                 self._gathered = ()
             deliveries = [Delivery(*row) for row in batch]
             call = BatchCall(handling, deliveries, is_interrupted=lambda: self.state >= State.INTERRUPTING)
-            began_at = self._world.monotonic()
-            try:
-                await in_context(copy_context(), call.run)
-            except asyncio.CancelledError:
-                if self.state < State.INTERRUPTING:
-                    raise
-                call.interrupt()
-            took_seconds = self._world.monotonic() - began_at
+            took_seconds = await self._run_batch(call)
             for unit, outcome in call.outcomes:
                 await self._conclude(unit, outcome, took_seconds)
             self.durations[bucket_of(took_seconds)] += 1
             self._at_work[number] = ()
+
+    async def _run_batch(self, call: BatchCall) -> float:
+        """Run a batch to its end. Returns how many seconds that took."""
+        began_at = self._world.monotonic()
+        try:
+            await in_context(copy_context(), call.run)
+        except asyncio.CancelledError:
+            if self.state < State.INTERRUPTING:
+                raise
+            call.interrupt()
+        return self._world.monotonic() - began_at
 
     async def _until_due(self, number: int) -> None:
         """Wait until the next delivery may start. Those that missed their turns ask for new ones, and count as work."""

@@ -6,16 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Interrupted
-from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.process_pool import ProcessHandling
-from flowq.runtime.identity import Identity
 from flowq.runtime.stage.consumer import Consumer, State
-from flowq.runtime.stage.writing import Writing
 from flowq.runtime.waiting import until
+from flowq.world import World
 
 _LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.2, 0.05
 _UNRESPONSIVE_SECONDS = 1.2
@@ -24,19 +21,10 @@ _UNRESPONSIVE_SECONDS = 1.2
 class StageRunner:
     """Runs a consumer."""
 
-    def __init__(
-        self,
-        stage: StagePlan,
-        plan: Plan,
-        broker: Broker,
-        identity: Identity,
-        writing: Writing,
-        *,
-        delayed: asyncio.Event,
-    ) -> None:
-        self.stage = stage
-        self._world = broker.world
-        self.consumer = Consumer(stage, plan, broker, identity, writing, delayed=delayed)
+    def __init__(self, consumer: Consumer, world: World) -> None:
+        self.stage = consumer.stage
+        self.consumer = consumer
+        self._world = world
         self._reading: asyncio.Task[None] | None = None  # none if the start failed half-way
         self._loops: list[asyncio.Task[None]] = []
 

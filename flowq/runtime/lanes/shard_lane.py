@@ -1,0 +1,47 @@
+"""A lane of a pipeline with several shards: it also forwards what its stages send to other shards."""
+
+from __future__ import annotations
+
+from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.forwarding import Forwarder
+from flowq.broker.shards.node_links import NodeLinks
+from flowq.graph.compilation.plan import StagePlan
+from flowq.runtime.identity import Identity
+from flowq.runtime.lanes.gates import Gates
+from flowq.runtime.lanes.lane import Lane, Workplace
+from flowq.runtime.stage.consumer import Consumer
+from flowq.runtime.stage.gated_consumer import GatedConsumer
+from flowq.runtime.stage.sharded_writing import ShardedWriting
+from flowq.runtime.stage.writing import Writing
+
+
+class ShardLane(Lane):
+    """The stages of a process in one of several shards. All lanes of a process share its `gates` and its `links`."""
+
+    def __init__(self, place: Workplace, broker: Broker, gates: Gates, links: NodeLinks) -> None:
+        self._gates = gates
+        self.forwarder = Forwarder(broker, links=links)
+        super().__init__(place, broker, Identity(world=broker.world))
+
+    def _new_writing(self) -> Writing:
+        return ShardedWriting(self._place.plan, self.broker, self.forwarder.note)
+
+    def _new_consumer(self, stage: StagePlan) -> Consumer:
+        return GatedConsumer(
+            stage, self._place.plan, self.broker, self.identity, self.writing,
+            delayed=self._promoter.delayed, gate=self._gates.of(stage),
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        """As in `Lane`. What an earlier worker has left in the outboxes goes on its way first."""
+        self.forward()
+        await super().start()
+
+    def forward(self) -> None:
+        """Forward what is in the outboxes, from now on."""
+        self._tasks.spawn(self.forwarder.run(), f"forwarder of shard {self.broker.shard}")
+
+    async def end_jobs(self) -> None:
+        """As in `Lane`. What is still in the outboxes is found by whoever serves the shard next."""
+        await super().end_jobs()
+        await self.forwarder.close()

@@ -1,0 +1,71 @@
+"""A consumer that shares the slots of its stage with those of other shards in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from flowq.broker.inspection.throughput import bucket_of
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Interrupted
+from flowq.runtime.handlers.handled import AT_WORK
+from flowq.runtime.handlers.handling import Handling
+from flowq.runtime.handlers.own_context import in_context
+from flowq.runtime.handlers.process_pool import ProcessHandling
+from flowq.runtime.stage.batching import BatchCall
+from flowq.runtime.stage.consumer import Consumer, State
+
+
+class GatedConsumer(Consumer):
+    """One stage in one shard of one process. `gate` lets as many handlers run at once as the stage has slots."""
+
+    def __init__(self, *args: Any, gate: asyncio.Semaphore, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._gate = gate
+
+    async def _slot(self, number: int, handling: Handling | ProcessHandling) -> None:
+        """As in `Consumer`. A delivery is taken only once the gate is open: until then it can be handed back."""
+        AT_WORK.set(partial(self._at_work.__getitem__, number))
+        while True:
+            while not self.ready.ready or self.state >= State.INTERRUPTING:
+                await self.ready.wait()
+            await self._until_due(number)
+            async with self._gate:
+                await self._handle_next(number, handling)
+
+    async def _handle_next(self, number: int, handling: Handling | ProcessHandling) -> None:
+        ready, waiting = self.ready.ready, self.waiting
+        if not ready or self.state >= State.INTERRUPTING:
+            return
+        if waiting is not None and waiting.pacer.has_missed(Delivery(*ready[0])):
+            return  # its turn has passed while it waited here: it asks for another one
+        row = ready.popleft()
+        self._at_work[number] = unit = (row,)
+        if waiting is None or await self._may_start(Delivery(*row)):
+            began_at = self._world.monotonic()
+            try:
+                outcome = await in_context(copy_context(), handling.handle, row)
+            except asyncio.CancelledError:
+                if self.state < State.INTERRUPTING:
+                    raise
+                outcome = Interrupted()
+            took_seconds = self._world.monotonic() - began_at
+            self.durations[bucket_of(took_seconds)] += 1
+            await self._conclude(unit, outcome, took_seconds)
+        self._at_work[number] = ()
+
+    async def _run_batch(self, call: BatchCall) -> float:
+        """As in `Consumer`. A batch has been gathered before the gate: otherwise its linger would hold up others."""
+        try:
+            await self._gate.acquire()
+        except asyncio.CancelledError:
+            if self.state < State.INTERRUPTING:
+                raise
+            call.interrupt()
+            return 0.0
+        try:
+            return await super()._run_batch(call)
+        finally:
+            self._gate.release()
