@@ -10,8 +10,11 @@ from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.printable import printable
 from flowq.wording.cause_words import STATES, hold_words
 from flowq.wording.quantities import counted, rate_words
+from flowq.wording.shard_words import hot_words, trouble_words
 
 _MOST_LINES = 4
+NO_STAGE = "Incomplete:", "Lost:", "Hot:"
+"""Titles of lines about shards."""
 
 
 def bottleneck_words(stage: StageOverview) -> str:
@@ -36,6 +39,7 @@ class Attention:
 def attention(overview: Overview) -> list[Attention]:
     """What holds the pipeline up. Kinds of trouble that would take too many lines share one."""
     lines = [
+        (list(_shards(overview)), ""),
         (list(_bottleneck(overview)), ""),
         (list(_held_back(overview)), "held back"),
         (list(_without_worker(overview)), ""),
@@ -56,6 +60,15 @@ def _in_one(lines: Sequence[Attention], together: str) -> Attention:
     """Several lines of one kind as one: the first of them, and how many more there are."""
     first = lines[0]
     return Attention(first.state, first.title, f"{first.text}; {len(lines) - 1:,} more {together}", first.stage)
+
+
+def _shards(overview: Overview) -> Iterator[Attention]:
+    if (shards := overview.shards) is None:
+        return
+    for words in trouble_words(shards):
+        yield Attention("dead", NO_STAGE[0] if shards.silent else NO_STAGE[1], words)
+    if words := hot_words(shards):
+        yield Attention("busy", NO_STAGE[2], words)
 
 
 def _bottleneck(overview: Overview) -> Iterator[Attention]:

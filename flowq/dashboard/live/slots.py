@@ -13,10 +13,11 @@ from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.dashboard.live.edge_slots import edge_slots
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH, area, is_large, trend
+from flowq.dashboard.live.shard_rows import shard_row, shards_words
 from flowq.dashboard.live.stage_slots import stage_slots, sum_words
 from flowq.graph.render.labels import drawn_edges
 from flowq.printable import printable
-from flowq.wording.attention import Attention, attention
+from flowq.wording.attention import NO_STAGE, Attention, attention
 from flowq.wording.cause_words import hold_words
 from flowq.wording.headline import headline, state_word
 from flowq.wording.quantities import counted, span_words
@@ -50,10 +51,14 @@ def slots(look: Look) -> dict[str, str]:
 def rows(look: Look) -> dict[str, list[dict[str, str]]]:
     """Lists on the page whose length changes: `attention`, and `held.STAGE` with the keys on hold of a paced stage.
 
+    Of a pipeline with several shards also `shards`.
+
     An `href` begins after what the page is mounted under.
     """
     overview = look.overview
     lists = {"attention": [_attention(overview.plan.name, line) for line in attention(overview)]}
+    if overview.shards is not None:
+        lists["shards"] = [shard_row(each, overview.shards) for each in overview.shards.each()]
     lists |= {f"held.{stage.name}": [] for stage in overview.plan.consumers if stage.rate is not None}
     for held in overview.held:
         if len(of_stage := lists[f"held.{held.stage}"]) < _MOST_HELD:
@@ -69,7 +74,9 @@ def _held(held: HeldKey) -> dict[str, str]:
 
 
 def _attention(pipeline: str, line: Attention) -> dict[str, str]:
-    path = "/dead" if line.state == "dead" else f"/s/{line.stage}" if line.stage else ""
+    path = (
+        "" if line.title in NO_STAGE else "/dead" if line.state == "dead" else f"/s/{line.stage}" if line.stage else ""
+    )
     icon = f"#i-{'neck' if line.state == 'busy' else line.state}"
     return {"state": line.state, "icon": icon, "title": line.title, "text": line.text, "href": f"/p/{pipeline}{path}"}
 
@@ -114,6 +121,8 @@ def _of_pipeline(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "state", state_word(overview)
     yield "state.kind", _NEVER if overview.state == "never run" else overview.state
     yield "left", headline(overview)
+    if overview.shards:
+        yield "shards", shards_words(overview.shards)
     yield "crew", counted(len(overview.workers), "worker") if overview.workers else "no worker"
     yield "run", f"run {run}" if run else "no run yet"
     yield "workers", f"{len(overview.workers):,}"

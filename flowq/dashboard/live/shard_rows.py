@@ -1,0 +1,43 @@
+"""The shards of a pipeline as texts for its page. Whatever is unknown is "?", never 0."""
+
+from __future__ import annotations
+
+from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsSeen
+from flowq.broker.shards.every_shard import SilentShard
+from flowq.printable import printable
+from flowq.wording.quantities import rate_words, size
+
+NUMBERS = ("received", "waiting", "delayed", "running", "transit", "dead", "rate", "workers", "memory")
+"""The columns between the shard and where it is."""
+
+
+def shard_row(each: ShardFigures | SilentShard, shards: ShardsSeen) -> dict[str, str]:
+    """One row of the table."""
+    if isinstance(each, SilentShard):
+        unknown = dict.fromkeys(NUMBERS, "?")
+        return {
+            "state": "dead",
+            "shard": str(each.shard),
+            **unknown,
+            "at": f"{printable(each.address)} does not answer",
+        }
+    return {
+        "state": "busy" if each.shard == shards.hot else "",
+        "shard": str(each.shard),
+        "received": f"{each.received:,}",
+        "waiting": f"{each.waiting:,}",
+        "delayed": f"{each.delayed:,}",
+        "running": f"{each.running:,}",
+        "transit": f"{shards.leaving(each.shard):,}",
+        "dead": f"{each.dead_letters:,}",
+        "rate": "–" if each.rate is None else rate_words(each.rate),
+        "workers": f"{each.workers:,}",
+        "memory": size(each.memory_bytes),
+        "at": printable(each.address),
+    }
+
+
+def shards_words(shards: ShardsSeen) -> str:
+    """How many shards there are, and what is between them."""
+    answering = f"{len(shards.figures)} of {shards.total}" if shards.silent else str(shards.total)
+    return f"{answering} shards, {shards.all_in_transit:,} in transit"
