@@ -10,9 +10,8 @@ from flowq.runtime.identity import Identity
 from flowq.runtime.lanes.gates import Gates
 from flowq.runtime.lanes.lane import Lane, Workplace
 from flowq.runtime.stage.consumer import Consumer
-from flowq.runtime.stage.gated_consumer import GatedConsumer
+from flowq.runtime.stage.passing_on import new_consumer
 from flowq.runtime.stage.sharded_writing import ShardedWriting
-from flowq.runtime.stage.writing import Writing
 
 
 class ShardLane(Lane):
@@ -23,12 +22,13 @@ class ShardLane(Lane):
         self.forwarder = Forwarder(broker, links=links)
         super().__init__(place, broker, Identity(world=broker.world))
 
-    def _new_writing(self) -> Writing:
+    def _new_writing(self) -> ShardedWriting:
         return ShardedWriting(self._place.plan, self.broker, self.forwarder.note)
 
     def _new_consumer(self, stage: StagePlan) -> Consumer:
-        return GatedConsumer(
-            stage, self._place.plan, self.broker, self.identity, self.writing,
+        plan, broker = self._place.plan, self.broker
+        return new_consumer(stage, plan, broker)(
+            stage, plan, broker, self.identity, self.writing,
             delayed=self._promoter.delayed, gate=self._gates.of(stage),
         )  # fmt: skip
 

@@ -171,6 +171,11 @@ class Consumer:
         for row in unstarted:
             self.settler.add((row,), Interrupted())
 
+    async def close(self) -> None:
+        """Close its connections."""
+        await self.reader.close()
+        await self.settler.settling.close()
+
     # Slots
 
     def start(self, handling: Handling | ProcessHandling) -> None:

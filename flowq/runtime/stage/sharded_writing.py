@@ -28,6 +28,10 @@ class ShardedWriting(Writing):
             broker, self._deduplicating, plan.keeping, claims, keeps_answers=keeps_answers, on_sent=self._on_sent
         )
 
+    def passing_on(self) -> SettlingOut:
+        """What settles messages that only go on to another shard: nothing of them is kept, or comes to its end."""
+        return SettlingOut(self._broker, self._deduplicating, on_sent=self._on_sent)
+
     def publishing(self) -> Publishing:
         """As in `Writing`."""
         return PublishingOut(self._broker, on_sent=self._on_sent)

@@ -115,5 +115,4 @@ class StageRunner:
             for task in self.tasks:
                 task.cancel()
             await asyncio.wait(self.tasks, timeout=_LAST_WAIT_SECONDS)
-        await self.consumer.reader.close()
-        await self.consumer.settler.settling.close()
+        await self.consumer.close()
