@@ -12,8 +12,8 @@ from tests.cluster.crawl_pipeline import STAGES, Terms
 from tests.cluster.crawl_verdict import ShardState, verdict
 from tests.cluster.site import Site
 
-SHARDS = 1
-PAGES = 10_000  # at a second each, three workers with 100 at once are at work for half a minute
+SHARDS = 6
+PAGES = 10_000  # at a second each: three workers with 100 at once are at work for half a minute
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.forwarding import Forwarder
 from flowq.broker.shards.node_links import NodeLinks
@@ -12,6 +15,8 @@ from flowq.runtime.lanes.lane import Lane, Workplace
 from flowq.runtime.stage.consumer import Consumer
 from flowq.runtime.stage.passing_on import new_consumer
 from flowq.runtime.stage.sharded_writing import ShardedWriting
+
+_LONGEST_FLUSH_SECONDS = 1.0
 
 
 class ShardLane(Lane):
@@ -40,6 +45,13 @@ class ShardLane(Lane):
     def forward(self) -> None:
         """Forward what is in the outboxes, from now on."""
         self._tasks.spawn(self.forwarder.run(), f"forwarder of shard {self.broker.shard}")
+
+    async def stop_stages(self, hurry: asyncio.Event) -> None:
+        """As in `Lane`. What its stages have sent has a moment to arrive, so that a drained run leaves no outboxes."""
+        await super().stop_stages(hurry)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_FLUSH_SECONDS):
+                await self.forwarder.flush_until_certain()
 
     async def end_jobs(self) -> None:
         """As in `Lane`. What is still in the outboxes is found by whoever serves the shard next."""
