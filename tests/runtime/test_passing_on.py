@@ -1,0 +1,108 @@
+"""What lies in shard 0 because it was pushed by who knew of no shards is handled once, in the shard where it lives."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+import flowq
+from flowq.broker.publishing import Publishing
+from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.delivery.encoding.dedup_key import dedup_hash
+from flowq.delivery.message import Header
+from flowq.delivery.placement import cell_of_hash, cells, shard_of
+from flowq.delivery.settlement import Output
+from tests.runtime.lab import Lab
+
+SHARDS, MESSAGES = 4, 40
+
+
+async def counted(lab: Lab, field: str, pipeline: flowq.Pipeline) -> list[int]:
+    """A counter of each shard."""
+    broker = with_shards(Broker(lab.dialer, lab.broker(pipeline).keys), SHARDS)
+    try:
+        return [int(await each.answer(b"HGET", each.keys.stats, field) or 0) for each in broker.shards]
+    finally:
+        await close_shards(broker)
+
+
+def shard_of_number(number: int) -> int:
+    return cells(SHARDS)[cell_of_hash(dedup_hash(number))]
+
+
+async def test_messages_of_a_publisher_from_before_go_to_the_shards_of_their_keys(lab: Lab) -> None:
+    seen = Counter[int]()
+
+    @flowq.stage(dedup=lambda number: number, keep=100)
+    async def take(number: int) -> None:
+        seen[number] += 1
+
+    pipeline = flowq.Pipeline("inlets", take, shards=SHARDS)
+    messages = [
+        Output(">take", Header.entering(f"m{number}").encode(), b"%d" % number, dedup_hash(number))
+        for number in range(MESSAGES)
+    ]
+    await Publishing(lab.broker(pipeline)).publish(">take", messages, dedup=pipeline.plan.stage("take").dedup_memory)
+
+    summary = await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+
+    lives = Counter(map(shard_of_number, range(MESSAGES)))
+    assert summary.drained
+    assert seen == Counter(range(MESSAGES))
+    assert await counted(lab, "in:>take", pipeline) == [MESSAGES, lives[1], lives[2], lives[3]]
+    broker = with_shards(Broker(lab.dialer, lab.broker(pipeline).keys), SHARDS)
+    kept = [await each.answer(b"XLEN", each.keys.kept("take")) for each in broker.shards]
+    await close_shards(broker)
+    assert kept == [lives[0], lives[1], lives[2], lives[3]]
+
+
+@pytest.mark.parametrize("options", [{"rate": flowq.Rate(10_000, by=lambda number: number)}, {"dedup": str}], ids=str)
+async def test_entries_of_other_programs_are_handled_once_where_they_live(lab: Lab, options: dict[str, object]) -> None:
+    seen = Counter[int]()
+
+    async def take(number: int) -> None:
+        seen[number] += 1
+
+    pipeline = flowq.Pipeline("foreign", flowq.stage(name="take", **options)(take), shards=SHARDS)  # type: ignore[call-overload]
+    keys = lab.broker(pipeline).keys
+    for number in range(MESSAGES):
+        await lab.command(b"XADD", keys.edge(">take"), b"*", b"b", b"%d" % number)
+
+    summary = await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+
+    assert summary.drained
+    assert seen == Counter(range(MESSAGES))
+    assert all(balance.adds_up for balance in summary.stages.values())
+
+
+async def test_what_cannot_be_read_becomes_a_dead_letter_of_shard_0(lab: Lab) -> None:
+    @flowq.stage(dedup=str)
+    async def take(number: int) -> None: ...
+
+    pipeline = flowq.Pipeline("unreadable", take, shards=SHARDS)
+    keys = lab.broker(pipeline).keys
+    await lab.command(b"XADD", keys.edge(">take"), b"*", b"b", b"no number")
+
+    await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+
+    assert await lab.command(b"XLEN", keys.dead("take")) == 1
+
+
+async def test_a_stage_with_one_rate_has_all_it_was_sent_in_its_home(lab: Lab) -> None:
+    @flowq.stage(rate=flowq.Rate(10_000))
+    async def take(number: int) -> None: ...
+
+    @flowq.stage(place="spread")
+    async def give(number: int) -> int:
+        return number
+
+    pipeline = flowq.Pipeline("home", give >> take, shards=SHARDS)
+    async with flowq.Publisher(pipeline, redis=lab.dialer.url, namespace=lab.namespace) as publisher:
+        await publisher.push_many(give, range(MESSAGES))
+
+    await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+
+    home = shard_of(b"take", SHARDS)
+    assert await counted(lab, "in:give>take", pipeline) == [MESSAGES * (shard == home) for shard in range(SHARDS)]
