@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, cast
 
 from flowq.broker.shards.channel import BEGINNING, EntryId
 
@@ -21,11 +21,11 @@ WAIT_MS = 250
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """What a server says of its replicas: INFO replication.
+    """What a server says of its replicas and its disk: INFO replication, INFO persistence.
 
     `online`: how much of its history each attached replica has confirmed. `is_joined` tells whether one is being
-    filled: then this server is not cut off, though nothing confirms what it writes. `forgets_nothing`: it lives inside
-    this process.
+    filled: then this server is not cut off, though nothing confirms what it writes. `is_appended` tells whether all is
+    appended to a file. `forgets_nothing`: it lives inside this process.
     """
 
     is_primary: bool
@@ -33,13 +33,14 @@ class Replication:
     offset: int
     online: tuple[int, ...]
     is_joined: bool
+    is_appended: bool = True
     forgets_nothing: bool = False
 
     @classmethod
-    def parse(cls, reply: bytes) -> Self:
-        facts = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
+    def parse(cls, of_replication: bytes, of_persistence: bytes) -> Self:
+        facts = _facts_in(of_replication)
         replicas = [
-            dict(word.partition("=")[::2] for word in value.split(","))
+            {word: said for word, _, said in (part.partition("=") for part in value.split(","))}
             for name, value in facts.items()
             if name.startswith("slave") and name[5:].isdecimal()
         ]
@@ -50,7 +51,13 @@ class Replication:
             offset=int(facts.get("master_repl_offset", 0)),
             online=online,
             is_joined=len(online) < len(replicas),
+            is_appended=_facts_in(of_persistence).get("aof_enabled") == "1",
         )
+
+
+def _facts_in(reply: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in reply.decode().splitlines())
+    return {name: value for name, colon, value in lines if colon}
 
 
 IN_MEMORY = Replication(is_primary=True, history="", offset=0, online=(), is_joined=False, forgets_nothing=True)
@@ -73,7 +80,7 @@ class Confirmation(NamedTuple):
     def is_given_by(self, reply: object) -> bool:
         """Whether this reply to the command is one."""
         if self.disk:
-            return isinstance(reply, list) and reply[0] >= 1
+            return isinstance(reply, list) and cast("list[int]", reply)[0] >= 1
         return isinstance(reply, int) and reply >= self.replicas
 
 
@@ -150,4 +157,6 @@ def _has_come_true(stamp: _Stamp, state: Replication, connection: object, now: f
         return True
     if state.online:
         return min(state.online) >= stamp.offset
-    return (is_alone or state.is_joined) and now - stamp.seconds >= AGE_SECONDS
+    if not (is_alone or state.is_joined):
+        return False
+    return not state.is_appended or now - stamp.seconds >= AGE_SECONDS  # without a file, age makes nothing safer

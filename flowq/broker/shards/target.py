@@ -13,7 +13,7 @@ from flowq.broker.client.connection import Link
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, check_answer, run_script
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.channel import EntryId, Mark
-from flowq.broker.shards.layout import WrongLayout
+from flowq.broker.shards.layout import has_changed
 from flowq.broker.shards.outbox import Entry, packed, parse_descriptor
 
 
@@ -52,10 +52,7 @@ class Target:
             (reply,) = await self._send(link, scripts.APPLY.by_text(*self._head(edges, entries)), entries)
         await check_answer(link, scripts.APPLY, reply, self._broker.dialer.address)
         if reply[0] == -2:
-            raise WrongLayout(
-                f'the shards of "{self._broker.keys.pipeline}" have been moved, or are being moved',
-                hint="start this worker again when that is done",
-            )
+            raise await has_changed(self._broker)
         names = [edge.split(b" ", 1)[0].decode() for edge in edges]
         return Applied(EntryId.parse(reply[1]), reply[0] == -1, dict(zip(names, reply[3:], strict=True)))
 

@@ -25,6 +25,7 @@ slave1:ip=127.0.0.1,port=7002,state=wait_bgsave,offset=0,lag=0\r
 master_replid:53ff237644b04b02bc423dba21bb4473488fa563\r
 master_repl_offset:100\r
 """
+DISK = b"# Persistence\r\naof_enabled:1\r\n"
 ALONE = Replication(is_primary=True, history="h", offset=100, online=(), is_joined=False)
 WITH_REPLICA = replace(ALONE, online=(90,))
 A, B = EntryId(5, 1), EntryId(5, 2)
@@ -33,8 +34,8 @@ A, B = EntryId(5, 1), EntryId(5, 2)
 def test_what_a_server_says_of_its_replicas_is_read() -> None:
     history = "53ff237644b04b02bc423dba21bb4473488fa563"
 
-    assert Replication.parse(REPLY) == Replication(
-        is_primary=True, history=history, offset=100, online=(90,), is_joined=True
+    assert Replication.parse(REPLY, DISK) == Replication(
+        is_primary=True, history=history, offset=100, online=(90,), is_joined=True, is_appended=True
     )
 
 
@@ -132,6 +133,13 @@ def test_without_a_replica_an_entry_is_kept_for_as_long_as_the_disk_may_take(clo
     assert clock.look(ALONE, 0.0, is_alone=True) is None
     assert clock.look(ALONE, AGE_SECONDS - 0.1, is_alone=True) is None
     assert clock.look(ALONE, AGE_SECONDS, is_alone=True) == A
+
+
+def test_without_a_replica_and_a_file_waiting_would_make_nothing_safer(clock: Clock) -> None:
+    state = replace(ALONE, is_appended=False)
+    clock.look(state, is_alone=True)
+
+    assert clock.look(state, is_alone=True) == A
 
 
 def test_a_primary_that_may_be_cut_off_from_its_replica_never_makes_it_certain(clock: Clock) -> None:
