@@ -37,7 +37,7 @@ class Replication:
     forgets_nothing: bool = False
 
     @classmethod
-    def parse(cls, of_replication: bytes, of_persistence: bytes) -> Self:
+    def parse(cls, of_replication: bytes, of_persistence: bytes = b"") -> Self:
         facts = _facts_in(of_replication)
         replicas = [
             {word: said for word, _, said in (part.partition("=") for part in value.split(","))}
