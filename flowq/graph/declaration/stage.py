@@ -205,9 +205,9 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     maxsize_bytes: the same for the memory of Redis that an edge may use (64,000,000, and no limit).
     keep: how many settled messages are kept for `flowq replay` and `flowq trace`: a number of messages, or a duration
         such as "1h", for at most 100,000 messages (none, which costs nothing).
-    place: for a pipeline with `shards`, what decides in which of them a message lives, where neither a rate nor `dedup=`
-        does: the name of a field, a function of the message, "spread" for all shards evenly, or "here" for the one in
-        which it was emitted (there; from outside, evenly).
+    place: for a pipeline with `shards`, what decides in which of them a message lives, if neither a rate nor `dedup=`
+        does: the name of a field, a function of the message, "spread" for all of them evenly, or "here" for the one in
+        which it was emitted, shard 0 for messages from outside ("here", and "spread" for messages from outside).
     bounded: True says that this stage bounds its cycles itself, for instance by depth, and silences the warning.
 
     Options that are plain data can also be set without changing the code, for a deployment or a single run: see

@@ -9,7 +9,13 @@ from flowq.broker import keys
 
 _GROUP = re.compile(r"    # (By .*|One of each)$")
 _KEY = re.compile(r'    (\w+) = (_keys|_Key)\("([^"]+)"\)  # ([\w ]+): (.*)$')
-_PARTS = {"By edge": ":EDGE", "By stage": ":STAGE", "By worker, by caller": ":NAME", "One of each": ""}
+_PARTS = {
+    "By edge": ":EDGE",
+    "By stage": ":STAGE",
+    "By shard": ":SHARD",
+    "By worker, by caller": ":NAME",
+    "One of each": "",
+}
 
 
 def redis_keys() -> str:
@@ -18,7 +24,8 @@ def redis_keys() -> str:
         "# Redis keys",
         "",
         "All that flowq stores in Redis. Every key of a pipeline has the same hash tag, its name in braces, so a",
-        "pipeline is in one slot of a Redis Cluster. `flowq` is the namespace, a setting. An edge is `from>to`, or",
+        "pipeline is in one slot of a Redis Cluster. With `shards`, shard 0 has this tag, and shard 7, say, one such as",
+        "`{PIPELINE.7.12}`. `flowq` is the namespace, a setting. An edge is `from>to`, or",
         "`>to` from outside. A key without a lifetime stays until it is empty, or until a new run",
         "replaces what it holds.",
         "",
