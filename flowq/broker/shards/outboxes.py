@@ -78,16 +78,19 @@ class Outboxes:
 
     async def _confirmation(self) -> tuple[Confirmation | None, int]:
         """What must confirm the heads, and the connection on which that holds."""
-        now = self._broker.world.monotonic()
-        if self._state is None or now - self._asked_at > _BELIEVED_SECONDS:
+        now, state = self._broker.world.monotonic(), self._state
+        if state is None or now - self._asked_at > _BELIEVED_SECONDS:
             state = await replication(self._link, self._broker)
             self._is_alone = self._is_alone and not state.online
             self._state, self._asked_at = state, now
         connection = self._n_opened
-        needed = confirmation_needed(self._assurance, self._state, is_alone=self._is_alone)
+        needed = confirmation_needed(self._assurance, state, is_alone=self._is_alone)
         if needed is None and self._assurance == "auto":
-            self._is_alone = await is_alone(self._state, self._broker)
-            needed = confirmation_needed(self._assurance, self._state, is_alone=self._is_alone)
+            alone = await is_alone(state, self._broker)
+            if self._n_opened != connection:  # meanwhile the connection has ended: that was about another server
+                return None, connection
+            self._is_alone = alone
+            needed = confirmation_needed(self._assurance, state, is_alone=alone)
         return needed, connection
 
     async def read(self, to: int, after: EntryId, up_to: EntryId) -> Sequence[Entry]:
