@@ -16,7 +16,7 @@ from flowq.broker.records import counters_in, pairs, texts_by_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Assurance, Confirmation, Replication, confirmation_needed
 from flowq.broker.shards.channel import BEGINNING, Mark
-from flowq.broker.shards.replicas import INFO_PERSISTENCE, INFO_REPLICATION, is_alone
+from flowq.broker.shards.replicas import INFO, is_alone
 
 _PROBE_MS = 3_600_000
 
@@ -62,8 +62,7 @@ async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirma
     """Look once more, and have it confirmed in the same breath: another connection may lead to another server."""
     # WAIT waits for what its own connection has written. PEXPIRE is a write that Redis accepts when memory is full.
     wave, probe = scripts.WAVE.by_digest(names, (GROUP,)), broker.keys.probe
-    asked = (b"PEXPIRE", probe, _PROBE_MS), wave, INFO_REPLICATION, INFO_PERSISTENCE
-    breath = [*asked, *([needed.command] if needed.command else ())]
+    breath = [(b"PEXPIRE", probe, _PROBE_MS), wave, INFO, *([needed.command] if needed.command else ())]
     replies = await broker.ask(breath)
     if replies[0] == 0:
         await broker.answer(b"SET", probe, b"", b"PX", _PROBE_MS)
@@ -71,19 +70,18 @@ async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirma
     for reply in replies:
         if isinstance(reply, Exception):
             raise translate(reply, broker.dialer.address)
-    written, wave, of_replication, of_persistence, *confirmation = replies
-    state = Replication.parse(of_replication, of_persistence)
+    written, wave, about, *confirmation = replies
+    state = Replication.parse(about)
     is_same = state.is_primary and len(state.online) == needed.replicas
     is_given = not confirmation or (written == 1 and needed.is_given_by(confirmation[0]))
     return replace(_look(broker.shard, wave), is_certain=is_same and is_given)
 
 
 async def _replication(broker: Broker) -> Replication:
-    replies = await broker.ask([INFO_REPLICATION, INFO_PERSISTENCE])
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise translate(reply, broker.dialer.address)
-    return Replication.parse(*replies)
+    (reply,) = await broker.ask([INFO])
+    if isinstance(reply, Exception):
+        raise translate(reply, broker.dialer.address)
+    return Replication.parse(reply)
 
 
 def _look(shard: int, reply: Sequence[Any]) -> Look:
