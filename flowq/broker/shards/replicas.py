@@ -11,15 +11,15 @@ from flowq.broker.client.topology import others_see_no_replica
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import IN_MEMORY, Replication
 
-INFO_REPLICATION = b"INFO", b"replication"
-INFO_PERSISTENCE = b"INFO", b"persistence"
+INFO = b"INFO", b"replication"
+_INFO_OF_DISK = b"INFO", b"persistence"
 
 
 async def replication(link: Link, broker: Broker) -> Replication:
     """What the server at the other end says of its replicas. Raises BrokerUnavailable and BrokerRefused."""
     if broker.dialer.is_private or broker.world.is_simulated:
         return IN_MEMORY
-    replies = await link.call_all([INFO_REPLICATION, INFO_PERSISTENCE], timeout_seconds=CALL_TIMEOUT_SECONDS)
+    replies = await link.call_all([INFO, _INFO_OF_DISK], timeout_seconds=CALL_TIMEOUT_SECONDS)
     for reply in replies:
         if isinstance(reply, Exception):
             raise translate(reply, broker.dialer.address)
