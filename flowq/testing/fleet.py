@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Set
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.process.runner import Runner
@@ -73,7 +74,7 @@ class SimulatedWorker:
         try:
             await self.runner.stop()
         finally:
-            await self.broker.close()
+            await close_shards(self.broker)
 
     def ended(self, task: asyncio.Task[Any]) -> None:
         """One of its tasks has ended."""
@@ -100,6 +101,11 @@ class Fleet:
         self._replacing: set[asyncio.Task[None]] = set()
         self.live: dict[str, SimulatedWorker] = {}
         self.dead: list[SimulatedWorker] = []
+
+    @property
+    def names(self) -> Set[str]:
+        """The names under which those that run now are registered, or were."""
+        return {name for worker in self.live.values() for name in worker.runner.names}
 
     async def start(self, duty: Duty) -> SimulatedWorker:
         """Start one more worker."""

@@ -26,7 +26,7 @@ async def check_invariants(plan: Plan, broker: Broker, journal: Journal | None) 
         *_unbalanced(balance),
         *(_lost(plan, balance, journal) if journal else ()),
         *(_doubled(journal) if journal else ()),
-        *await _left_behind(plan, broker),
+        *[each for shard in broker.shards for each in await _left_behind(plan, shard)],
     ]
     if found:
         raise InvariantBroken(
@@ -46,7 +46,7 @@ def _unbalanced(balance: Balance) -> Sequence[str]:
 
 def _lost(plan: Plan, balance: Balance, journal: Journal) -> list[str]:
     """Compare the journal of outputs and settlements with the counters in Redis."""
-    settled = Counter(plan.edge_by_name[edge].target for edge, _ in journal.finished)
+    settled = Counter(plan.edge_by_name[edge].target for _, edge, _ in journal.finished)
     found: list[str] = []
     for stage in plan.consumers:
         counted, is_early = balance[stage.name], stage.ack is not AckMode.AFTER

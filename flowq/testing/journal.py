@@ -50,7 +50,7 @@ class _Attempt:
     is_noted: bool = False
 
 
-_Key = tuple[str, str, bytes]  # worker, edge, entry id
+_Key = tuple[str, int, str, bytes]  # worker, shard, edge, entry id
 
 
 class Journal:
@@ -58,7 +58,7 @@ class Journal:
 
     `entered` are the messages that came from outside, by stage and message id. `handled` are the stages of settled
     attempts, their messages, and what was returned: for a batch together with the first of its messages. `finished` are
-    the deliveries that succeeded, in order: their edges and entry ids. `sent` counts, by stage, the messages that
+    the deliveries that succeeded, in order: shards, edges, entry ids. `sent` counts, by stage, the messages that
     settled attempts have sent. `pushed` counts how often the test has pushed a message to an inlet with an id that was
     new or forgotten. `longest_path` is the most stages through which a message has led to others. A new run starts
     `finished` and `sent` again.
@@ -73,10 +73,10 @@ class Journal:
         self._outputs: defaultdict[str, list[Value]] = defaultdict(list)
         self.entered: dict[tuple[str, str], Value] = {}
         self.handled: list[tuple[str, Value, Sequence[Value]]] = []
-        self.finished: list[tuple[str, bytes]] = []
+        self.finished: list[tuple[int, str, bytes]] = []
         self.sent: Counter[str] = Counter()
         self.pushed: Counter[tuple[str, str]] = Counter()
-        self._ids: dict[tuple[str, bytes], str] = {}
+        self._ids: dict[tuple[int, str, bytes], str] = {}
         self._tokens: set[str] = set()  # of settlements
         self.running: dict[_Key, Call] = {}
         self.longest_path = 0
@@ -93,7 +93,7 @@ class Journal:
 
     def finished_ids(self) -> list[tuple[str, str]]:
         """The edge and the message id of each delivery that succeeded, as far as they are known, in order."""
-        return [(edge, self._ids[edge, entry]) for edge, entry in self.finished if (edge, entry) in self._ids]
+        return [(entry[1], self._ids[entry]) for entry in self.finished if entry in self._ids]
 
     def start_run(self) -> None:
         """Begin to count anew, as Redis does with a new run."""
@@ -102,10 +102,10 @@ class Journal:
 
     # What workers note
 
-    def received(self, worker: str, row: Row) -> None:
+    def received(self, worker: str, row: Row, *, shard: int = 0) -> None:
         """A worker is about to handle a delivery."""
         delivery = Delivery(*row)
-        key = (worker, delivery.edge, delivery.entry_id)
+        key = (worker, shard, delivery.edge, delivery.entry_id)
         before = self._attempts.get(key)
         self._attempts[key] = _Attempt(row, is_settled=before is not None and before.is_settled)
         header = delivery.header
@@ -114,7 +114,7 @@ class Journal:
             name = (Edge.parse(delivery.edge).target, header.message_id)
             self.entered.setdefault(name, partial(self._decoding.message, delivery))
 
-    def called(self, stage: StagePlan, worker: str, row: Row, message: Any) -> None:
+    def called(self, stage: StagePlan, worker: str, row: Row, message: Any, *, shard: int = 0) -> None:
         """A handler is called with a message, or with the messages of a batch, of which `row` is the first."""
         delivery = Delivery(*row)
         header = delivery.header
@@ -123,12 +123,12 @@ class Journal:
         at = datetime.fromtimestamp(self._now(), UTC)
         call = Call(stage.name, None, header.message_id, header.attempt, worker, at)
         self._calls.append((call, value))
-        self.running[worker, delivery.edge, delivery.entry_id] = call
+        self.running[worker, shard, delivery.edge, delivery.entry_id] = call
         self.longest_path = max(self.longest_path, header.hops)
 
-    def returned(self, worker: str, row: Row, value: Any, outputs: Sequence[Output]) -> None:
+    def returned(self, worker: str, shard: int, row: Row, value: Any, outputs: Sequence[Output]) -> None:
         """A handler has returned, yielded or emitted a value, which is sent as these outputs."""
-        attempt = self._attempt(worker, row)
+        attempt = self._attempt(worker, shard, row)
         attempt.values.append(self._value(value, outputs))
         attempt.n_sent += len(outputs)
 
@@ -138,18 +138,18 @@ class Journal:
         copied = deepcopy(value)  # no stage is called with it, so that it was not encoded
         return lambda: deepcopy(copied)
 
-    def ended(self, worker: str, row: Row, outcome: Outcome | None) -> None:
+    def ended(self, worker: str, row: Row, outcome: Outcome | None, *, shard: int = 0) -> None:
         """A handler has ended; without an outcome if it was interrupted."""
-        attempt = self._attempt(worker, row)
-        self.running.pop((worker, row[0].edge, row[1]), None)
+        attempt = self._attempt(worker, shard, row)
+        self.running.pop((worker, shard, row[0].edge, row[1]), None)
         if not isinstance(outcome, Succeeded):
             attempt.values.clear()
             attempt.n_sent = 0
         elif attempt.is_settled:
             self._note(attempt)
 
-    def _attempt(self, worker: str, row: Row) -> _Attempt:
-        return self._attempts.setdefault((worker, row[0].edge, row[1]), _Attempt(row))
+    def _attempt(self, worker: str, shard: int, row: Row) -> _Attempt:
+        return self._attempts.setdefault((worker, shard, row[0].edge, row[1]), _Attempt(row))
 
     # What the server notes
 
@@ -159,11 +159,12 @@ class Journal:
             return
         self._tokens.add(settlement.token)
         for entry in settlement.done:
-            self.finished.append((settlement.edge, entry))
-            attempt = self._attempts.get((worker, settlement.edge, entry))
+            at = settlement.shard, settlement.edge, entry
+            self.finished.append(at)
+            attempt = self._attempts.get((worker, *at))
             if attempt is None:  # settled before its handler is called
                 row: Row = (_delivery_of(Output(settlement.edge, b"", b"")).arrival, entry, b"", b"", None)
-                self._attempts[worker, settlement.edge, entry] = _Attempt(row, is_settled=True)
+                self._attempts[worker, *at] = _Attempt(row, is_settled=True)
             else:
                 attempt.is_settled = True
                 self._note(attempt)

@@ -45,7 +45,9 @@ _PATHS_PER_LIMIT, _MOST_LIMITS = 5, 20  # of drain: an endless circle is told ea
 _LONGEST_SECONDS = 100 * 366 * 86_400.0  # a century at once
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
 _LAST_POLLS_SECONDS = 0.1  # how long before the end of `advance` they run: what they do is seen then
-_CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
+_CHANGES_NOTHING = frozenset(
+    ("read", "pending", "renew", "promote", "snapshot", "wave", "client", "hget", "hgetall", "mget", "xtrim")
+)
 _TEST = "test"
 """The name under which the test itself calls the server."""
 
@@ -137,7 +139,7 @@ class SimulatedPipeline:
                 tap.is_faulty = False
             await self.fleet.until_replaced()  # one that starts is live before it is registered
             for _ in range(round(_NOTICED_LEASES * self._options.lease_seconds)):
-                if len(self.around.known_workers()) <= len(self.fleet.live):
+                if self.around.known_workers() <= self.fleet.names:
                     break
                 await asyncio.sleep(1)
             await self.fleet.stop()

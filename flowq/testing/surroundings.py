@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.broker.shards.waves import is_drained, look
 from flowq.broker.workers import Workers
 from flowq.errors import FlowqError
 from flowq.testing.scenario import START, Scenario
@@ -80,17 +81,27 @@ class Surroundings(ABC):
 
     def is_any_outstanding(self) -> bool:
         """Whether a message is on an edge, or delayed."""
-        keys = self.keys
         # The last edge first: a pipeline drains from its beginning, and the first answer that is not 0 ends this.
-        counts = [(b"XLEN", keys.edge(e)) for e in self._edges] + [(b"ZCARD", keys.delayed(e)) for e in self._edges]
-        return any(self._counting.exchange([count])[0] for count in reversed(counts))
+        for shard in range(self._n_shards):
+            keys = self.keys.in_shard(shard)
+            counts = [(b"XLEN", keys.edge(e)) for e in self._edges] + [(b"ZCARD", keys.delayed(e)) for e in self._edges]
+            if any(self._counting.exchange([count])[0] for count in reversed(counts)):
+                return True
+        return self._n_shards > 1 and not self.look(self._are_all_empty)
+
+    async def _are_all_empty(self, broker: Broker) -> bool:
+        """Whether nothing is in transit between shards either."""
+        return is_drained([await look(each, self._edges) for each in broker.shards])
 
     def known_workers(self) -> Set[str]:
         """The workers that Redis knows, dead ones included until the others have cleared up after them."""
 
         async def read(broker: Broker) -> Set[str]:
-            workers = Workers(broker)
-            return {*await workers.registered()}.union(*(await workers.consumers_of(self._edges)).values())
+            found = set[str]()
+            for shard in broker.shards:
+                workers = Workers(shard)
+                found = found.union(await workers.registered(), *(await workers.consumers_of(self._edges)).values())
+            return found
 
         return self.look(read)
 

@@ -66,10 +66,11 @@ class WatchedHandling(Handling):
         router: OutputRouter,
         **options: Any,
     ) -> None:
-        super().__init__(stage, plan, _NotingRouter(router, partial(journal.returned, worker)), **options)
+        super().__init__(stage, plan, _NotingRouter(router, partial(journal.returned, worker, router.here)), **options)
         self._worker = worker
         self._journal = journal
         self._faults = faults
+        self._shard = router.here
         self._call, self._awaits = partial(self._call_among_faults, self._call, self._awaits), True
 
     async def _call_among_faults(self, call: Callable[..., Any], awaits: bool, *given: Any) -> Any:
@@ -82,24 +83,24 @@ class WatchedHandling(Handling):
 
     def handle(self, row: Row) -> Any:
         """As in `Handling`."""
-        self._journal.received(self._worker, row)
+        self._journal.received(self._worker, row, shard=self._shard)
         return super().handle(row)
 
     def decode(self, row: Row) -> Any:
         """As in `Handling`."""
         if self.stage.batch:  # otherwise `handle` has noted it
-            self._journal.received(self._worker, row)
+            self._journal.received(self._worker, row, shard=self._shard)
         return super().decode(row)
 
     async def handle_message(self, message: Any, row: Row) -> Outcome:
         """As in `Handling`."""
-        self._journal.called(self.stage, self._worker, row, message)
+        self._journal.called(self.stage, self._worker, row, message, shard=self._shard)
         try:
             outcome = await super().handle_message(message, row)
         except BaseException:
-            self._journal.ended(self._worker, row, None)
+            self._journal.ended(self._worker, row, None, shard=self._shard)
             raise
-        self._journal.ended(self._worker, row, outcome)
+        self._journal.ended(self._worker, row, outcome, shard=self._shard)
         return outcome
 
 

@@ -212,7 +212,7 @@ async def test_what_is_lost_miscounted_or_left_behind_is_named(
 
 async def test_a_message_that_was_settled_twice_is_named() -> None:
     async with stopped() as simulated:
-        edge, entry = simulated.journal.finished[0]
+        _, edge, entry = simulated.journal.finished[0]
         simulated.journal.settled("w1", Settlement("double", edge, [entry], []))
 
         with pytest.raises(InvariantBroken, match=f"message .* on {edge} was settled 2 times"):

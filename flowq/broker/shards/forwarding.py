@@ -130,9 +130,12 @@ class Forwarder:
 
     async def _wait(self, seconds: float) -> None:
         self._has_news.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._has_news.wait()
+        waiting = [asyncio.ensure_future(self._has_news.wait()), asyncio.ensure_future(self._world.pause(seconds))]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
 
     async def _retried(self, look: Callable[[], Awaitable[None]]) -> None:
         what = f"forwarding from shard {self._shard}"

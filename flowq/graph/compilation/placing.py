@@ -149,7 +149,7 @@ class PlacedRouter(OutputRouter):
     def __init__(self, stage: StagePlan, plan: Plan, next_id: Callable[[], bytes], *, here: int) -> None:
         super().__init__(stage, plan, next_id)
         self._placing = Placing(plan)
-        self._here = here
+        self.here = here
         self._may_move = any(self._placing.moves(edge) for route in stage.routes for edge in route.edges)
 
     def outputs(self, values: Iterable[Any], row: Row) -> list[Output]:
@@ -166,7 +166,7 @@ class PlacedRouter(OutputRouter):
         return self._placed(super().entering(value), enters=True)
 
     def _placed(self, outputs: Sequence[Output], *, enters: bool = False) -> list[Output]:
-        placed, here = self._placing.placed, self._here
+        placed, here = self._placing.placed, self.here
         return [placed(output, here, enters=enters) for output in outputs]
 
 

@@ -57,6 +57,8 @@ class Target:
 class OutputRouter:
     """The outputs of one stage: which types go to which edges, and how they are encoded."""
 
+    here = 0  # the shard in which its messages are handled
+
     def __init__(self, stage: StagePlan, plan: Plan, next_id: Callable[[], bytes]) -> None:
         self._stage = stage
         self._plan = plan

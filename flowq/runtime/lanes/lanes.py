@@ -42,12 +42,12 @@ class Lanes:
 
     async def register(self) -> None:
         """Register in each shard that this process serves."""
-        await asyncio.gather(*(lane.register() for lane in self.all))
-        await self._place.pauses.add([runner for lane in self.all for runner in lane.runners])
+        await self._lane.register()
+        await self._place.pauses.add(self._lane.runners)
 
     async def start(self) -> None:
         """Start reading."""
-        await asyncio.gather(*(lane.start() for lane in self.all))
+        await self._lane.start()
 
     async def quarantine(self) -> None:
         """Run what crashed workers have left in any shard, one message at a time, until nothing is left."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -94,6 +94,11 @@ class Runner:
     @property
     def worker(self) -> str:
         return self._identity.worker
+
+    @property
+    def names(self) -> Set[str]:
+        """Every name that this process has, or had, in any shard."""
+        return self._identity.names.union(*(lane.identity.names for lane in self._lanes.all))
 
     @property
     def is_idle(self) -> bool:

@@ -15,11 +15,12 @@ from flowq.testing.simulation.virtual_scripts import script_of
 Command = list[bytes]
 
 _EDGE = b":edge:"
-_NAMES = {"publish_plain": "publish", "register": "renew"}
+_NAMES = {"publish_plain": "publish", "publish_out": "publish", "settle_out": "settle", "register": "renew"}
 _MOVING = ("settle", "publish")
 _PROGRESS = frozenset(("settle", "publish", "start_run", "finish", "hold"))
 _OUTCOMES = {b"D": "retried", b"P": "delayed", b"Q": "queued", b"R": "released", b"X": "dead"}
-_SETTLE_STAGE, _SETTLE_EDGE, _SETTLE_N_DONE = 4, 5, 8  # among the arguments of settle.lua
+_SETTLE_STAGE, _SETTLE_N_DONE = 4, 8  # among the arguments of settle.lua
+_SETTLE_STREAM = 2  # among its keys
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ def call_of(worker: str, commands: list[Command]) -> RedisCall:
         if (script := script_of(command)) is not None:
             name, keys = _NAMES.get(script.name, script.name), _keys_of(command)
             streams = tuple(key for key in keys if _EDGE in key)
-            if script.name == "settle":
+            if name == "settle":
                 stage = command[3 + len(keys) + _SETTLE_STAGE].decode()
             else:
                 stage = stage_of(streams[0]) if streams else ""
@@ -100,6 +101,13 @@ def edge_of(stream: bytes) -> str:
 
 
 @lru_cache(maxsize=4096)
+def shard_of(key: bytes) -> int:
+    """The number of the shard that a key is in."""
+    _, _, number = key.partition(b"{")[2].partition(b"}")[0].partition(b".")
+    return int(number.partition(b".")[0] or 0)
+
+
+@lru_cache(maxsize=4096)
 def stage_of(stream: bytes) -> str:
     """The stage that reads it."""
     return Edge.parse(edge_of(stream)).target
@@ -109,15 +117,14 @@ class Messages:
     """Which entry is which message: learned from reads, and looked up in settlements."""
 
     def __init__(self) -> None:
-        self._ids: dict[tuple[str, bytes], str] = {}
+        self._ids: dict[tuple[bytes, bytes], str] = {}  # by stream and entry
 
     def in_read(self, reply: Any) -> tuple[str, ...]:
         """The ids of the messages that a read has returned. An entry of another program has its own id."""
         found: list[str] = []
         for stream, entries in reply or ():
-            edge = edge_of(stream)
             for entry_id, fields in entries:
-                name = self._ids[edge, entry_id] = _message_id(fields) or entry_id.decode()
+                name = self._ids[stream, entry_id] = _message_id(fields) or entry_id.decode()
                 found.append(name)
         return tuple(found)
 
@@ -126,12 +133,12 @@ class Messages:
         found: list[str] = []
         outcomes: dict[str, int] = {}
         for command in call.commands:
-            if (script := script_of(command)) is None or script.name != "settle":
+            if (script := script_of(command)) is None or _NAMES.get(script.name, script.name) != "settle":
                 continue
             arguments = command[3 + int(command[2]) :]
-            edge, n_left = arguments[_SETTLE_EDGE].decode(), int(arguments[_SETTLE_N_DONE])
+            stream, n_left = command[3 + _SETTLE_STREAM], int(arguments[_SETTLE_N_DONE])
             for position, word in enumerate(arguments):
-                if (name := self._ids.get((edge, word))) is None:
+                if (name := self._ids.get((stream, word))) is None:
                     continue
                 outcome = "done" if n_left > 0 else _OUTCOMES.get(arguments[position + 1], "settled")
                 n_left -= 1

@@ -8,14 +8,17 @@ from typing import Any, cast
 
 from flowq.broker import scripts
 from flowq.delivery.stored import text_in
+from flowq.testing.simulation.calls import shard_of
 
 _N_FIRST_ARGUMENTS = 15
 _N_OF_TARGET = 7
+_STREAM = 2  # among the keys
+_SETTLING = frozenset(each for script in (scripts.SETTLE, scripts.SETTLE_OUT) for each in (script.digest, script.text))
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The deliveries of one edge that one call has settled.
+    """The deliveries of one edge in one shard that one call has settled.
 
     `done` succeeded. `others` were delayed (`D`, `P`, `Q`), released (`R`) or became dead letters (`X`); each with its
     kind. A call with the `token` of an earlier one has settled nothing, and repeats its answer; "" is not a token.
@@ -26,6 +29,7 @@ class Settlement:
     done: Sequence[bytes]
     others: Sequence[tuple[bytes, str]]
     token: str = ""
+    shard: int = 0
 
     @property
     def ends_any(self) -> bool:
@@ -35,7 +39,7 @@ class Settlement:
 
 def settlement_in(command: Sequence[Any], reply: Any) -> Settlement | None:
     """What a command has settled; None if it is another command, or has settled nothing."""
-    if len(command) < 3 or command[1] not in (scripts.SETTLE.digest, scripts.SETTLE.text):
+    if len(command) < 3 or command[1] not in _SETTLING:
         return None
     if not isinstance(reply, list):
         return None
@@ -53,4 +57,5 @@ def settlement_in(command: Sequence[Any], reply: Any) -> Settlement | None:
     others = [(bytes(arguments[i]), text_in(arguments[i + 1])) for i in range(at, at + 4 * n_others, 4)]
     if not acked and not n_others_settled:
         return None
-    return Settlement(stage, edge, done, others if n_others_settled else [], token)
+    shard = shard_of(command[3 + _STREAM])
+    return Settlement(stage, edge, done, others if n_others_settled else [], token, shard)
