@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,7 +65,7 @@ class Shards:
 
 
 @asynccontextmanager
-async def forwarding(shards: Shards) -> AsyncIterator[Forwarder]:
+async def forwarding(shards: Shards) -> AsyncGenerator[Forwarder]:
     forwarder = Forwarder(shards.source)
     run = asyncio.create_task(forwarder.run())
     try:
@@ -114,8 +114,8 @@ async def test_connections_that_are_cut_change_nothing(redis_url: str, unique_na
 
 
 def _copy(from_node: Node, to_node: Node) -> None:
-    for key in from_node.client.keys("*"):
-        to_node.client.restore(key, 0, from_node.client.dump(key), replace=True)
+    for key in from_node.call("KEYS", "*"):
+        to_node.call("RESTORE", key, 0, from_node.call("DUMP", key), "REPLACE")
 
 
 async def test_a_target_that_fails_over_to_what_it_had_before_gets_the_rest_again(unique_namespace: str) -> None:

@@ -196,7 +196,7 @@ def _replicated(state: State, here: int, bug: Bug) -> State:
 
 
 def _failed_over(state: State, here: int, bug: Bug) -> State:
-    """The replica takes over with what it has. Whoever had looked at this shard has to look again."""
+    """The replica takes over with what it has. A look at this shard counts no longer."""
     shard, replica = state.primaries[here], state.replicas[here]
     looks = state.looks if bug == "drained by a look from before a failover" else _put(state.looks, here, None)
     forgotten = state.remembered[here].union(shard.outbox).difference(replica.outbox)

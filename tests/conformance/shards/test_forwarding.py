@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -20,7 +20,7 @@ from tests.eventually import eventually
 
 
 @asynccontextmanager
-async def forwarding(forwarder: Forwarder) -> AsyncIterator[Forwarder]:
+async def forwarding(forwarder: Forwarder) -> AsyncGenerator[Forwarder]:
     run = asyncio.create_task(forwarder.run())
     try:
         yield forwarder
