@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import redis
 
+from tests.dashboard.event_stream import events_in
 from tests.dashboard.web_page import WebPage
 
 AWAY = "evil.test"
@@ -101,4 +102,13 @@ def hostile_page(*options: str) -> Iterator[WebPage]:
         for action in (b"retry", b"remove", odd):
             act = {"actor": odd, "action": action, "selection": odd, "n": odd, "result": odd}
             client.xadd(f"{key}audit", act)  # pyright: ignore[reportArgumentType]
+        _wait_for_two_looks(served)
         yield served
+
+
+def _wait_for_two_looks(served: WebPage) -> None:
+    """Until the page shows what is in Redis now: the first event is older, and the look of the second may be."""
+    with served.open("GET", "/p/p/events", headers={"accept": "text/event-stream"}) as stream:
+        events = events_in(stream)
+        for _ in range(3):
+            next(events)

@@ -47,6 +47,28 @@ def test_files_python_and_commands_of_a_page_share_a_folder_and_their_state(
     assert outputs(tmp_path, monkeypatch, page) == ["", "", "3\n7\n~/page/shop"]
 
 
+def test_commands_and_python_do_not_see_the_variables_of_a_ci_server_or_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR", "PYTEST_ADDOPTS", "TZ"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("LANG", "C")
+    page = """
+        ```python
+        import os
+        print(" ".join(sorted(os.environ)), file=open("seen", "w"))
+        ```
+
+        ```console
+        $ echo $CI$BUILD_NUMBER$GITHUB_ACTIONS$NO_COLOR$FORCE_COLOR$PYTEST_ADDOPTS$TZ $COLUMNS $TERM $LANG
+        $ grep -cwE "CI|BUILD_NUMBER|GITHUB_ACTIONS|NO_COLOR|FORCE_COLOR|PYTEST_ADDOPTS|TZ" seen || true
+        ```
+        """
+    assert outputs(tmp_path, monkeypatch, page) == ["100 dumb C.UTF-8", "0"]
+
+
 def test_a_page_that_continues_another_begins_with_its_files_and_runs_none_of_its_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Self
 from tests.integration.flowq_process import FLOWQ, LONGEST_SECONDS, FlowqProcess
 from tests.integration.marked_processes import MarkedProcesses
 
-# Variables that would change what the command line does or how its screens look.
-_NOT_INHERITED = ("FLOWQ_", "REDIS_URL", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHON")
+# All that programs under test get from their caller: where things are on this machine, and how it reaches a network.
+# Whatever else is set, as CI, COLUMNS, TERM and PYTEST_ADDOPTS are by a CI server, would change what they print.
+_INHERITED = re.compile(r"PATH|HOME|USER|LOGNAME|TMPDIR|LD_LIBRARY_PATH|PYENV_ROOT|UV_\w+|SSL_CERT_\w+|(?i:\w+_proxy)")
 
 SCRAPE = """
     from __future__ import annotations
@@ -72,8 +74,9 @@ def own_redis(folder: Path) -> str:
 
 
 def clean_environ() -> dict[str, str]:
-    """The environment of this process without what flowq, Python and terminals are set up with."""
-    return {name: text for name, text in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+    """An environment in which a program does the same whoever runs the tests: a person, `make` or a CI server."""
+    inherited = {name: text for name, text in os.environ.items() if _INHERITED.fullmatch(name)}
+    return inherited | {"LANG": "C.UTF-8"}
 
 
 class Project:
