@@ -139,3 +139,19 @@ def count_words(words: Words) -> None:
 
 
 claiming = Pipeline("claiming", count_words)
+
+
+@stage(process=True, place="spread")
+def double(number: int) -> int:
+    return 2 * number
+
+
+doubled: list[int] = []
+
+
+@stage(dedup=str)
+async def gather(number: int) -> None:
+    doubled.append(number)
+
+
+DOUBLING = Pipeline("doubling", double >> gather)

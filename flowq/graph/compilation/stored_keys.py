@@ -1,4 +1,4 @@
-"""Reads the keys of stored messages as their receiver does, so that whoever sends one finds the same key."""
+"""Reads the keys of stored messages as their receiver does, so that their sender finds the same key."""
 
 from __future__ import annotations
 

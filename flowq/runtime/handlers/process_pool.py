@@ -68,7 +68,7 @@ class ProcessHandling:
         self._claims = claims
         self._versions = versions
         self._pipeline = plan.name
-        self._origin = _module_of(plan), plan.name, plan.tuning, child_setup
+        self._origin = _module_of(plan), plan.name, plan.tuning, plan.shards, child_setup
         self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
         self._free: list[ProcessPoolExecutor] = []
         self._children: set[ProcessPoolExecutor] = set()
@@ -220,7 +220,7 @@ def _handling_of(stage: str, shard: int) -> Handling:
     return _new_handlings[stage](shard)
 
 
-def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup | None) -> None:
+def _prepare_child(module: str, pipeline: str, tuning: Tuning, shards: int, setup: ChildSetup | None) -> None:
     prepare_streams()
     sys.stdout = forgiving_stdout()
     sys.stdout.reconfigure(line_buffering=True)  # it may be killed at any time
@@ -234,7 +234,7 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup
     found = next((one for one in pipelines_among(names.values()) if one.name == pipeline), None)
     if found is None:
         return
-    plan = found.tuned(tuning).plan
+    plan = found.tuned(tuning, shards=shards).plan
     for stage in plan.consumers:
         if stage.handler.placement is Placement.PROCESS:
             _new_handlings[stage.name] = partial(_new_handling, stage, plan, ids)

@@ -1,4 +1,4 @@
-"""What lies in shard 0 because it was pushed by who knew of no shards is handled once, in the shard where it lives."""
+"""Each message is handled once, in the shard where it lives: whatever sent it, and from where."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Header
 from flowq.delivery.placement import cell_of_hash, cells, shard_of
 from flowq.delivery.settlement import Output
+from tests.runtime import process_stages
 from tests.runtime.lab import Lab
 
 SHARDS, MESSAGES = 4, 40
@@ -88,6 +89,19 @@ async def test_what_cannot_be_read_becomes_a_dead_letter_of_shard_0(lab: Lab) ->
     await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
 
     assert await lab.command(b"XLEN", keys.dead("take")) == 1
+
+
+async def test_handlers_in_other_processes_address_what_they_return(lab: Lab) -> None:
+    pipeline, doubled = process_stages.DOUBLING.tuned({}, shards=SHARDS), process_stages.doubled
+    doubled.clear()
+    async with flowq.Publisher(pipeline, redis=lab.dialer.url, namespace=lab.namespace) as publisher:
+        await publisher.push_many("double", range(MESSAGES))
+
+    await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+
+    assert Counter(doubled) == Counter(range(0, 2 * MESSAGES, 2))
+    lives = Counter(cells(SHARDS)[cell_of_hash(dedup_hash(str(number)))] for number in doubled)
+    assert await counted(lab, "in:double>gather", pipeline) == [lives[shard] for shard in range(SHARDS)]
 
 
 async def test_a_stage_with_one_rate_has_all_it_was_sent_in_its_home(lab: Lab) -> None:
