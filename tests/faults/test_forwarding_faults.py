@@ -8,7 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from redis.crc import key_slot
+
 from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.forwarding import Forwarder
@@ -17,7 +20,7 @@ from flowq.delivery.edge import address
 from flowq.errors import BrokerError
 from tests.conformance.worker import OUT, output
 from tests.eventually import eventually
-from tests.faults.deployments import LOOPBACK, Node, primary_with_replica
+from tests.faults.deployments import LOOPBACK, Node, cluster, primary_with_replica
 from tests.faults.proxy import Proxy
 
 BODIES = [b"%d" % n for n in range(60)]
@@ -190,3 +193,16 @@ async def test_a_shard_that_does_not_answer_delays_no_other(redis_url: str, uniq
         assert await shards.arrived() == BODIES
         await eventually(lambda: forwarder.in_transit == len(BODIES))
     await absent.close()
+
+
+async def test_that_a_primary_has_no_replica_is_believed_when_another_node_says_so() -> None:
+    with cluster() as six:
+        primary = six.owner(key_slot(b"lab"))
+        dialer = ClusterDialer(six.url, "lab")
+        address_of = {node.port: node for node in six.nodes}
+        (held,) = [held for held in primary.call("CLUSTER", "SLOTS") if held[2][1] == primary.port]
+        assert not await dialer.has_no_replica()
+
+        address_of[held[3][1]].kill()
+
+        await eventually(dialer.has_no_replica)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self, cast
 
 from flowq.broker.shards.channel import BEGINNING, EntryId
+from flowq.delivery.policy import Durability
 
 Assurance = Literal["auto", "replicated", "local"]
 """What must have an entry before it may be offered to its target.
@@ -62,6 +63,11 @@ def _facts_in(reply: bytes) -> dict[str, str]:
 
 IN_MEMORY = Replication(is_primary=True, history="", offset=0, online=(), is_joined=False, forgets_nothing=True)
 """A server inside this process. It knows neither INFO nor WAIT."""
+
+
+def assurance_of(durability: Durability) -> Assurance:
+    """What is asked for where the durability of what is published is this."""
+    return "replicated" if durability == "replicated" else "auto"
 
 
 class Confirmation(NamedTuple):
