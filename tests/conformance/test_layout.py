@@ -62,6 +62,18 @@ async def test_one_shard_leaves_no_record(opened: Opened, redis: Command, keys: 
     assert await redis(b"EXISTS", keys.plan, keys.heads) == 0
 
 
+async def test_what_has_run_without_shards_is_not_divided_by_a_start(
+    opened: Opened, redis: Command, keys: Keys
+) -> None:
+    await redis(b"HSET", keys.plan, b">fetch", b"{}")
+    broker = opened(4)
+
+    with pytest.raises(WrongLayout, match=r"4 shards in the code, 1 in Redis"):
+        await agree_on_layout(broker, 4)
+
+    assert await layouts(broker) == [None] * 4
+
+
 async def test_code_with_another_number_is_refused_and_changes_nothing(opened: Opened) -> None:
     broker = opened(8)
     await agree_on_layout(broker, 8)
