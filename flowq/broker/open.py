@@ -23,7 +23,7 @@ from flowq.broker.program_import import refuse_while_importing
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.broker.shards.layout import read_layout
-from flowq.errors import BrokerLoading, UsageError
+from flowq.errors import BrokerLoading, BrokerUnavailable, UsageError
 from flowq.large_bodies.store import BodyStore
 from flowq.settings import Settings
 
@@ -53,7 +53,9 @@ def dialer_for(url: str, pipeline: str) -> Dialer:
 
 
 @asynccontextmanager
-async def open_broker(pipeline: str, settings: Settings, shards: int | None = None) -> AsyncGenerator[Broker]:
+async def open_broker(
+    pipeline: str, settings: Settings, shards: int | None = None, *, needs_first: bool = True
+) -> AsyncGenerator[Broker]:
     """The broker of a pipeline for the length of a `with`: that of shard 0, which has all of them in `shards`.
 
     Their number is what Redis has on record; without a record it is `shards`, the number in the code, or 1. A
@@ -63,7 +65,7 @@ async def open_broker(pipeline: str, settings: Settings, shards: int | None = No
     itself.
 
     Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
-    durability that is not possible.
+    durability that is not possible. Without `needs_first`, for views, shard 0 need not answer if `shards` is above 1.
     """
     refuse_while_importing()
     _check(settings)
@@ -74,8 +76,7 @@ async def open_broker(pipeline: str, settings: Settings, shards: int | None = No
         claims = claim_store_for(keys, settings.claim_store, own.data_dir if own else None)
         broker = Broker(dialer, keys, durability=settings.durability, claims=claims)
         try:
-            await _first_answer(broker)
-            yield with_shards(broker, await read_layout(broker) or shards or 1)
+            yield with_shards(broker, await _number_of_shards(broker, shards or 1, needs_first=needs_first))
         finally:
             await close_shards(broker)
     finally:
@@ -88,6 +89,16 @@ def claim_store_for(keys: Keys, location: str | Path | None, own_data: Path | No
     if location is not None:
         return BodyStore(location, keys.namespace, keys.pipeline)
     return BodyStore(own_data / CLAIMS, keys.namespace, keys.pipeline, is_own=True) if own_data else None
+
+
+async def _number_of_shards(broker: Broker, in_code: int, *, needs_first: bool) -> int:
+    try:
+        await _first_answer(broker)
+        return await read_layout(broker) or in_code
+    except BrokerUnavailable:
+        if needs_first or in_code == 1:
+            raise
+        return in_code
 
 
 async def _first_answer(broker: Broker) -> None:

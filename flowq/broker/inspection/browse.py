@@ -12,7 +12,7 @@ from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.records import delayed_delivery, deliveries_of
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import SilentShard, ask_every_shard
 from flowq.delivery.message import Delivery
 from flowq.delivery.stored import moment_in, text_in
 from flowq.errors import ReplyCutOff
@@ -41,10 +41,11 @@ class Sight:
 
 
 class Browser:
-    """The messages of one pipeline, to look at."""
+    """The messages of one pipeline, to look at. `silent` are the shards that did not answer the last time."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self.silent: Sequence[SilentShard] = ()
 
     async def peek(
         self, edges: Sequence[str], *, most: int, after: Mapping[tuple[int, str], str] | None = None
@@ -52,13 +53,14 @@ class Browser:
         """The time in ms, and running, waiting and delayed messages: at most `most` of each on each edge.
 
         With `after`, an entry id for each shard and edge: those appended since, in whatever state, as long as they
-        exist. Raises BrokerUnavailable, with its name, if a shard does not answer.
+        exist. The messages of `silent` shards are missing.
         """
-        read = partial(self._peek, edges, most=most, after=after)
-        found = (await ask_every_shard(self._broker, read)).whole
-        if len(found) == 1:
-            return found[0]
-        return min(now_ms for now_ms, _ in found), _in_order([seen for _, seen in found], edges, most)
+        found = await ask_every_shard(self._broker, partial(self._peek, edges, most=most, after=after))
+        self.silent = found.silent
+        if len(self._broker.shards) == 1:
+            return found.by_shard[self._broker.shard]
+        now_ms = min(now_ms for now_ms, _ in found.by_shard.values())
+        return now_ms, _in_order({shard: seen for shard, (_, seen) in found.by_shard.items()}, edges, most)
 
     async def _peek(
         self, edges: Sequence[str], shard: Broker, *, most: int, after: Mapping[tuple[int, str], str] | None
@@ -97,10 +99,10 @@ class Browser:
         delayed[:] = [[due, body, name] for (due, _, name), body in zip(delayed, found, strict=True) if body]
 
 
-def _in_order(seen: Sequence[Sequence[Sight]], edges: Sequence[str], most: int) -> list[Sight]:
+def _in_order(seen: Mapping[int, Sequence[Sight]], edges: Sequence[str], most: int) -> list[Sight]:
     """What was seen in all shards by edge, state and time, at most `most` of each."""
     found: dict[tuple[str, State], list[Sight]] = {(edge, state): [] for edge in edges for state in State}
-    for shard, sights in enumerate(seen):
+    for shard, sights in seen.items():
         for sight in sights:
             found[sight.delivery.edge, sight.state].append(replace(sight, shard=shard))
     return [sight for each in found.values() for sight in sorted(each, key=lambda sight: sight.at_ms)[:most]]

@@ -74,12 +74,15 @@ def command(
 async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bool) -> AsyncIterator[Sequence[Sight]]:
     from flowq.broker.inspection.browse import Browser
 
-    now_ms, sights = await Browser(broker).peek(edges, most=limit)
+    browser = Browser(broker)
+    now_ms, sights = await browser.peek(edges, most=limit)
+    for silent in browser.silent:
+        note(f"{silent}: its messages are missing")
     yield sights
     after = {(shard.shard, edge): f"{now_ms}-0" for shard in broker.shards for edge in edges}
     while follow:
         await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
-        _, sights = await Browser(broker).peek(edges, most=_MOST_AT_ONCE, after=after)
+        _, sights = await browser.peek(edges, most=_MOST_AT_ONCE, after=after)
         for sight in sights:
             after[sight.shard, sight.delivery.edge] = sight.delivery.entry_id.decode()
         yield sights

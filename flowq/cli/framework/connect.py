@@ -47,7 +47,19 @@ def broker_of(pipeline: str, settings: Settings, *, needs_bodies: bool = True) -
     """
     from flowq.broker.open import open_broker
 
-    return open_broker(pipeline, settings if needs_bodies else replace(settings, durability="local", claim_store=None))
+    return open_broker(pipeline, settings if needs_bodies else without_bodies(settings))
+
+
+def broker_for_views(plan: Plan, settings: Settings) -> AbstractAsyncContextManager[Broker]:
+    """The broker of a pipeline, only to look at it: no single shard has to answer."""
+    from flowq.broker.open import open_broker
+
+    return open_broker(plan.name, without_bodies(settings), plan.shards, needs_first=False)
+
+
+def without_bodies(settings: Settings) -> Settings:
+    """The settings for a command that neither adds nor reads messages."""
+    return replace(settings, durability="local", claim_store=None)
 
 
 def with_broker(

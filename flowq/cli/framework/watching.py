@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
-from flowq.cli.framework.connect import broker_of, plan_of
+from flowq.cli.framework.connect import broker_for_views, plan_of
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.loading import Broken, load_all
 from flowq.cli.framework.neighbours import way_to
@@ -42,9 +42,7 @@ def plans_of(name: str | None, settings: Settings) -> list[Plan]:
 async def inspectors_of(plans: Sequence[Plan], settings: Settings) -> AsyncGenerator[list[Inspector]]:
     """One inspector for each plan. Held open together, so that a server of our own is started once."""
     async with AsyncExitStack() as opened:
-        brokers = [
-            await opened.enter_async_context(broker_of(plan.name, settings, needs_bodies=False)) for plan in plans
-        ]
+        brokers = [await opened.enter_async_context(broker_for_views(plan, settings)) for plan in plans]
         yield [Inspector(plan, broker) for plan, broker in zip(plans, brokers, strict=True)]
 
 

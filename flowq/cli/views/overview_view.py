@@ -88,7 +88,8 @@ def headline(overview: Overview) -> Text:
     if (shards := overview.shards) is not None:
         answering = f"{len(shards.figures)} of " if shards.silent else ""
         line.append(f"  {answering}{shards.total} shards", "bold red" if shards.silent else "")
-        line.append(f"  {shards.all_in_transit:,} in transit", "" if shards.all_in_transit else "dim")
+        moving = f"{shards.all_in_transit:,}{' or more' * bool(shards.silent)}"
+        line.append(f"  {moving} in transit", "" if shards.all_in_transit or shards.silent else "dim")
     if run := overview.snapshot.run.get("id"):
         line.append(f"  run {run}", "dim")
     return line

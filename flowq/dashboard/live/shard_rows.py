@@ -40,4 +40,4 @@ def shard_row(each: ShardFigures | SilentShard, shards: ShardsSeen) -> dict[str,
 def shards_words(shards: ShardsSeen) -> str:
     """How many shards there are, and what is between them."""
     answering = f"{len(shards.figures)} of {shards.total}" if shards.silent else str(shards.total)
-    return f"{answering} shards, {shards.all_in_transit:,} in transit"
+    return f"{answering} shards, {shards.all_in_transit:,}{' or more' * bool(shards.silent)} in transit"
