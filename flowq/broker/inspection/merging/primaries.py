@@ -128,4 +128,7 @@ async def _address(broker: Broker) -> str:
 
 def _value(reply: Any) -> str:
     """The value of one setting, "" where it is unknown."""
-    return reply[1].decode() if isinstance(reply, list) and len(reply) == 2 else ""
+    if isinstance(reply, Exception) or not reply:
+        return ""
+    value: bytes = reply[1]
+    return value.decode()
