@@ -37,8 +37,8 @@ async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
 
 
 async def test_a_push_is_not_taken_for_stored(url: str) -> None:
-    async with Publisher(pipeline, redis=url) as publisher:
-        with pytest.raises(BrokerUnavailable, match="is not Redis"):
+    with pytest.raises(BrokerUnavailable, match="is not Redis"):
+        async with Publisher(pipeline, redis=url) as publisher:
             await publisher.push(take, Item(n=1))
 
 
