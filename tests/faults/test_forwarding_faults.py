@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from redis.crc import key_slot
 
 from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.client.retrying import again_if_lost
 from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.broker.shards.forwarding import Forwarder
 from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.delivery.edge import address
@@ -206,3 +209,38 @@ async def test_that_a_primary_has_no_replica_is_believed_when_another_node_says_
         address_of[held[3][1]].kill()
 
         await eventually(dialer.has_no_replica)
+
+
+async def test_over_a_cluster_a_forwarder_has_one_connection_for_each_node_and_survives_the_death_of_one(
+    unique_namespace: str,
+) -> None:
+    with cluster() as six:
+        first = Broker(ClusterDialer(six.url, "lab"), Keys(unique_namespace, "lab"))
+        brokers = with_shards(first, 6).shards
+        forwarder = Forwarder(first)
+        run = asyncio.create_task(forwarder.run())
+        await _send_to_each(brokers, forwarder, BODIES[:20])
+        await forwarder.flush_until_certain()
+        assert len({id(await forwarder.links.to(shard)) for shard in range(6)}) == 3
+
+        source, *targets = (six.owner(key_slot(broker.keys.tag.encode())) for broker in brokers)
+        next(node for node in targets if node is not source).kill()
+        await _send_to_each(brokers, forwarder, BODIES[20:])
+        await forwarder.flush_until_certain()
+
+        for broker in brokers[1:]:
+            found = await again_if_lost(partial(broker.answer, b"XRANGE", broker.keys.edge(OUT), b"-", b"+"))
+            assert [fields[3] for _, fields in found] == BODIES
+        assert forwarder.lost == {}
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        await forwarder.close()
+        await close_shards(first)
+
+
+async def _send_to_each(brokers: Sequence[Broker], forwarder: Forwarder, bodies: Sequence[bytes]) -> None:
+    publishing = PublishingOut(brokers[0], on_sent=forwarder.note)
+    for body in bodies:
+        for broker in brokers[1:]:
+            message = output(OUT, body)._replace(edge=address(broker.shard, OUT))
+            await publishing.publish(message.edge, [message])

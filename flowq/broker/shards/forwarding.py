@@ -46,8 +46,8 @@ class Forwarder:
         self._world = broker.world
         self._shard = broker.shard
         self._brokers = broker.shards
-        self._own_links = None if links else NodeLinks(broker.shards)
-        self._links = links or self._own_links or NodeLinks(())
+        self._owns_links = links is None
+        self.links = links or NodeLinks(broker.shards)
         self._on_outstanding = on_outstanding
         self._outboxes = Outboxes(broker, assurance or assurance_of(broker.durability))
         self._gathering = Gathering()
@@ -93,8 +93,8 @@ class Forwarder:
     async def close(self) -> None:
         """Close its connections, but not those that it shares."""
         await self._outboxes.close()
-        if self._own_links is not None:
-            await self._own_links.close()
+        if self._owns_links:
+            await self.links.close()
 
     @property
     def in_transit(self) -> int:
@@ -213,7 +213,7 @@ class Forwarder:
         each = self._channels.get(to)
         if each is None:
             each = self._channels[to] = ForwardingTo(
-                self._brokers[to], self._shard, self._links, self._outboxes, self._on_outstanding
+                self._brokers[to], self._shard, self.links, self._outboxes, self._on_outstanding
             )
             if self._tasks is not None:
                 self._tasks.create_task(each.run())
