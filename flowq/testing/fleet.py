@@ -117,7 +117,11 @@ class Fleet:
             sources=duty.sources, only_sources=bool(duty.sources), observer=self._supplies.new_observer(name),
         )  # fmt: skip
         worker = self.live[name] = SimulatedWorker(name, runner, broker, duty)
-        await self._as(worker, runner.start())
+        try:
+            await self._as(worker, runner.start())
+        except asyncio.CancelledError:
+            if not worker.is_dead:  # otherwise it has crashed over what it already handled in one of its shards
+                raise
         return worker
 
     async def _as(self, worker: SimulatedWorker, work: Coroutine[Any, Any, None]) -> None:
