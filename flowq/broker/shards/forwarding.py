@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
@@ -14,7 +15,7 @@ from flowq.broker.shards.certainty import Assurance, assurance_of
 from flowq.broker.shards.channel import BEGINNING, Mark
 from flowq.broker.shards.forwarding_to import ForwardingTo
 from flowq.broker.shards.gathering import Gathering
-from flowq.broker.shards.node_links import NodeLinks
+from flowq.broker.shards.node_links import NodeLink, NodeLinks
 from flowq.broker.shards.outbox import Entry
 from flowq.broker.shards.outboxes import Outboxes
 from flowq.errors import BrokerUnavailable
@@ -54,6 +55,7 @@ class Forwarder:
         self._has_news = asyncio.Event()
         self._channels: dict[int, ForwardingTo] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._looking: set[NodeLink] = set()
         self._n_rounds = 0  # begun and confirmed since the start
         self._unconfirmed_since: float | None = None
         self._has_warned = False
@@ -73,7 +75,7 @@ class Forwarder:
                 self._tasks = tasks
                 for each in self._channels.values():
                     tasks.create_task(each.run())
-                tasks.create_task(self._trim_forever())
+                tasks.create_task(self._trim_forever(tasks))
                 await self._rounds()
         except ExceptionGroup as several:
             raise several.exceptions[0] from None
@@ -81,7 +83,7 @@ class Forwarder:
             self._tasks = None
 
     async def flush_until_certain(self) -> None:
-        """Wait until all that lies in the outboxes now is applied, certain to stay so, and removed. `run` must run."""
+        """Wait until all that lies in the outboxes is applied, certain to stay so, and removed. `run` must run."""
         n_rounds = self._n_rounds + 1  # one may be under way, and older
         while self._n_rounds <= n_rounds or not all(each.is_done for each in self._channels.values()):
             if self._n_rounds <= n_rounds:
@@ -191,12 +193,23 @@ class Forwarder:
 
     # Removal
 
-    async def _trim_forever(self) -> None:
+    async def _trim_forever(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            waiting = [each for each in self._channels.values() if each.must_look]
-            await asyncio.gather(*(each.look_for_certainty() for each in waiting))
+            by_link = defaultdict[NodeLink, list[ForwardingTo]](list)
+            for each in self._channels.values():
+                if (link := each.link_to_look_over()) is not None:
+                    by_link[link].append(each)
+            for link in by_link.keys() - self._looking:  # one that does not answer delays no other
+                tasks.create_task(self._look(link, by_link[link]))
             await self._trim()
             await self._world.pause(_LOOK_SECONDS)
+
+    async def _look(self, link: NodeLink, channels: Sequence[ForwardingTo]) -> None:
+        self._looking.add(link)
+        try:
+            await ForwardingTo.look_for_certainty(link, channels)
+        finally:
+            self._looking.discard(link)
 
     async def _trim(self) -> None:
         removable = {

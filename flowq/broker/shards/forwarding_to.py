@@ -46,7 +46,6 @@ class ForwardingTo:
         self._target = Target(broker, source)
         self._now = broker.world.monotonic
         self._has_work = asyncio.Event()
-        self._is_alone: tuple[object, bool] = (None, False)
 
     def wake(self) -> None:
         """Something has changed."""
@@ -136,22 +135,23 @@ class ForwardingTo:
 
     # What may be removed
 
-    @property
-    def must_look(self) -> bool:
-        """Whether to ask the target what it is certain to remember."""
-        return self.retention.has_uncertain
-
-    async def look_for_certainty(self) -> None:
-        """Ask the target what it is certain to remember. If it does not answer, the entries stay for longer."""
+    def link_to_look_over(self) -> NodeLink | None:
+        """Where to ask what the target is certain to remember; None if there is nothing to ask."""
+        if not self.retention.has_uncertain:
+            return None
         link = self._links.known(self.to)
-        if link is None or link is not self.retention.connection:
-            self.channel.lost_touch()  # the server may be another one, which has forgotten what the last one said
-            self.wake()
-            return
+        if link is self.retention.connection:
+            return link
+        self.channel.lost_touch()  # the server may be another one, which has forgotten what the last one said
+        self.wake()
+        return None
+
+    @staticmethod
+    async def look_for_certainty(link: NodeLink, channels: Sequence[ForwardingTo]) -> None:
+        """Ask a node what it is certain to remember. If it does not answer, the entries stay for longer."""
+        broker = channels[0]._broker
         with contextlib.suppress(BrokerError):
-            state = await replication(link, self._broker)
-            known_for, alone = self._is_alone
-            if known_for is not link or not alone:
-                alone = await is_alone(state, self._broker)
-            self._is_alone = link, alone and not state.online
-            self.retention.look(state, link, self._now(), is_alone=alone)
+            state = await replication(link, broker)
+            link.is_alone = (link.is_alone and not state.online) or await is_alone(state, broker)
+            for each in channels:
+                each.retention.look(state, link, each._now(), is_alone=link.is_alone)

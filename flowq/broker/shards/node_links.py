@@ -22,6 +22,7 @@ class NodeLink(Link):
     def __init__(self, dialer: Dialer, connection: Connection, broker: Broker) -> None:
         super().__init__(_Opened(dialer, connection), broker.world)
         self._made: Connection | None = connection
+        self.is_alone = False  # whether other nodes have said that this one has no replica
 
     @property
     def is_usable(self) -> bool:
