@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,10 @@ async def counted(lab: Lab, field: str, pipeline: flowq.Pipeline) -> list[int]:
         return [int(await each.answer(b"HGET", each.keys.stats, field) or 0) for each in broker.shards]
     finally:
         await close_shards(broker)
+
+
+def n_bodies(store: Path) -> int:
+    return sum(path.is_file() and path.stat().st_size >= 5_000 for path in store.rglob("*"))
 
 
 def shard_of_number(number: int) -> int:
@@ -120,3 +127,48 @@ async def test_a_stage_with_one_rate_has_all_it_was_sent_in_its_home(lab: Lab) -
 
     home = shard_of(b"take", SHARDS)
     assert await counted(lab, "in:give>take", pipeline) == [MESSAGES * (shard == home) for shard in range(SHARDS)]
+
+
+async def test_what_a_stage_sends_after_it_has_acknowledged_is_deduplicated_where_it_lives(lab: Lab) -> None:
+    seen = Counter[int]()
+
+    @flowq.stage(ack="first", place="spread")
+    async def halve(number: int) -> int:
+        return number // 2
+
+    @flowq.stage(dedup=str)
+    async def take(number: int) -> None:
+        seen[number] += 1
+
+    pipeline = flowq.Pipeline("early", halve >> take, shards=SHARDS)
+    async with flowq.Publisher(pipeline, redis=lab.dialer.url, namespace=lab.namespace) as publisher:
+        await publisher.push_many(halve, range(2 * MESSAGES))
+
+    summary = await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+
+    assert seen == Counter(range(MESSAGES))
+    assert summary.stages["take"].duplicates == MESSAGES
+
+
+async def test_large_bodies_are_kept_in_the_store_wherever_their_messages_live(lab: Lab, tmp_path: Path) -> None:
+    taken = Counter[str]()
+
+    @flowq.stage(place="spread")
+    async def grow(number: int) -> str:
+        return str(number) * 5_000
+
+    @flowq.stage(place=itemgetter(0), claim_above=1_000, keep=100)
+    async def take(text: str) -> None:
+        taken[text[:1]] += 1
+
+    pipeline = flowq.Pipeline("large", grow >> take, shards=SHARDS)
+    where: Any = {"redis": lab.dialer.url, "namespace": lab.namespace, "claim_store": tmp_path}
+    async with flowq.Publisher(pipeline, **where) as publisher:
+        await publisher.push_many(grow, range(10))
+        await publisher.push(take, "a" * 5_000, id="large")
+
+    summary = await flowq.run(pipeline, **where)
+
+    assert summary.drained
+    assert taken == Counter([*map(str, range(10)), "a"])
+    assert n_bodies(tmp_path) == 11

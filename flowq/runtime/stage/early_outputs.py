@@ -13,6 +13,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
 from flowq.broker.stored_bodies import StoredBodies
 from flowq.delivery.chunks import chunks
+from flowq.delivery.edge import parse_address
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerError
 from flowq.runtime.stage.in_flight import InFlight
@@ -97,5 +98,7 @@ class EarlyOutputs(Coalescing):
         for output in outputs:
             by_edge[output.edge].append(output)
         memory = self._settling.deduplicating
-        parcels = [Parcel(edge, messages, dedup=memory.get(edge)) for edge, messages in by_edge.items()]
+        parcels = [
+            Parcel(edge, messages, dedup=memory.get(parse_address(edge).edge)) for edge, messages in by_edge.items()
+        ]
         await self._publishing.publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)
