@@ -52,7 +52,7 @@ def test_servers_without_a_replica_and_with_one_that_hangs_are_named() -> None:
         f"no replica of redis://{primary.address}/0 confirms what is written"
     ]
     assert [problem.text for problem in after if problem.code == "FQ431"] == [
-        f"redis://{alone.address}/0 has no replica: shards 1, 3 stop while it is away"
+        f"redis://{alone.address}/0 has no replica: while it is away, shards 1, 3 cannot work"
     ]
 
 

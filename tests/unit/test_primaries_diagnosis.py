@@ -52,6 +52,13 @@ def test_a_shard_with_twice_the_work_of_the_others_is_named() -> None:
     assert found(Primaries([FINE, OTHER], ok={0: 1, 1: 1, 2: 30, 3: 1})) == []
 
 
+def test_a_server_without_a_replica_is_named_unless_it_is_there_to_try_things_out() -> None:
+    alone = Primaries([replace(FINE, health=replace(HEALTH, replicas=0), confirms=None)])
+
+    assert found(alone) == ["FQ431 a:1 has no replica: while it is away, shards 0, 2 cannot work"]
+    assert primaries_findings(alone, is_on_trial=True) == []
+
+
 def test_messages_that_a_server_has_forgotten_are_counted() -> None:
     assert found(Primaries([FINE, OTHER], lost={1: 20, 3: 1})) == [
         "FQ436 21 messages on the way to shards 1, 3 are lost: its Redis has forgotten them"

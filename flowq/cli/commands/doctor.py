@@ -99,7 +99,7 @@ async def _examined(broker: Broker, pipeline: str | None, settings: Settings) ->
     primaries = None
     if len(broker.shards) > 1:
         primaries = await examine_primaries(broker)
-        found = [*found, *primaries_findings(primaries)]
+        found = [*found, *primaries_findings(primaries, is_on_trial=settings.is_embedded)]
     losses = loss_windows(health, settings.durability)
     command = by_hand(shown(settings.data_folder)) if settings.is_embedded else ""
     address, denied = broker.dialer.address, forbidden

@@ -15,14 +15,18 @@ _LONGEST_REPLICA_TIMEOUT_SECONDS = 10
 _HOT, _ENOUGH_TO_COMPARE = 2.0, 1000  # times the mean; messages settled
 
 
-def primaries_findings(seen: Primaries) -> Sequence[Problem]:
-    """All problems, each with a remedy. Those of the first server alone are in `findings`."""
+def primaries_findings(seen: Primaries, *, is_on_trial: bool = False) -> Sequence[Problem]:
+    """All problems, each with a remedy. Those of the first server alone are in `findings`.
+
+    `is_on_trial`: they are flowq's own servers on one machine, where a replica would protect nothing.
+    """
     found = Problems()
     for why, shards in groupby(sorted(seen.silent, key=lambda n: (seen.silent[n], n)), key=seen.silent.__getitem__):
         hint = "start its Redis again; the other shards go on until they have messages for it"
         found.add("FQ430", f"{shards_text([*shards])} cannot be reached: {why}", hint=hint)
     for primary in seen.found:
-        _replicas(primary, found)
+        if not is_on_trial:
+            _replicas(primary, found)
         for problem in start_up_findings(primary.health) if primary is not seen.found[0] else ():
             found.warn(problem.code, f"{primary.address}: {problem.text}", hint=problem.hint)
     _clocks(seen.found, found)
@@ -47,10 +51,10 @@ def _replicas(primary: Primary, found: Problems) -> None:
     shards = shards_text(primary.shards)
     if not primary.health.replicas:
         hint = "connect one (REPLICAOF, or CLUSTER REPLICATE); flowq uses it as soon as it is there"
-        found.warn("FQ431", f"{primary.address} has no replica: {shards} stop while it is away", hint=hint)
+        found.warn("FQ431", f"{primary.address} has no replica: while it is away, {shards} cannot work", hint=hint)
         return
     if primary.confirms is False:
-        hint = f"is it hung, or cut off? until Redis drops it, {shards} pass nothing on to other shards"
+        hint = f"is it hung, or cut off? until Redis drops it, nothing goes from {shards} to other shards"
         found.warn("FQ432", f"no replica of {primary.address} confirms what is written", hint=hint)
     if (seconds := primary.replica_timeout_seconds or 0) > _LONGEST_REPLICA_TIMEOUT_SECONDS:
         found.warn(
