@@ -12,13 +12,14 @@ import orjson
 from flowq.broker.inspection.merging.snapshots import numbers_of_letters
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.fitting import Edit, Fitting
+from flowq.dead_letters.homes import Homes
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord, is_same_json
 from flowq.dead_letters.letters_of_shards import stored_letters
 from flowq.dead_letters.selection import Selection
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.edge import Edge, inlet_of
 from flowq.delivery.history import put_back
-from flowq.delivery.letter_ids import is_letter_id
+from flowq.delivery.letter_ids import LetterId, is_letter_id
 from flowq.graph.compilation.plan import Plan
 
 _WITH_BODIES_PER_CALL, _PER_CALL = 200, 1000  # a body may be a megabyte
@@ -47,6 +48,7 @@ class DeadLetters:
 
     Methods raise BrokerUnavailable when Redis does not answer, NotFound for a stage that the plan does not have, and
     DoesNotFit for a fixed message that its stage would not accept, with its `fields` and what is wrong with each.
+    LivesElsewhere is raised for a fixed message whose key lives in another shard.
 
     >>> from flowq.broker.open import open_broker
     >>> from flowq.settings import Settings
@@ -59,6 +61,7 @@ class DeadLetters:
     def __init__(self, plan: Plan, broker: Broker) -> None:
         self._plan = plan
         self._broker = broker
+        self._homes = Homes(plan, broker)
 
     @property
     def broker(self) -> Broker:
@@ -144,6 +147,7 @@ class DeadLetters:
         if body is not None:
             fitting = fittings.get(stage) or fittings.setdefault(stage, Fitting(self._plan, stage))
             header = replace(fitting.header_for(letter, body), packing="")
+            self._homes.check(letter, edge, header, body)
         return WayBack(letter.id, put_back(header, letter.death).encode(), letter.run, delay_ms, body)
 
     def _edge_back(self, letter: DeadLetterRecord) -> str:
@@ -175,6 +179,7 @@ class DeadLetters:
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]
                 header = replace(fitting.header_for(letter, body), packing="")
+                self._homes.check(letter, self._edge_back(letter), header, body)
                 there.add(letter.id)
                 unchanged += (is_same := is_same_json(body, letter.body))
                 if and_put_back:
@@ -199,7 +204,8 @@ class DeadLetters:
         counts: Counter[str] = Counter()
         by_stage: defaultdict[str, list[Exported]] = defaultdict(list)
         for letter in letters:
-            by_stage[letter.stage].append(_exported(letter))
+            home = self._homes.of(self._edge_back(letter), letter.header, letter.body)
+            by_stage[letter.stage].append(_exported(letter, home))
         for stage, exported in by_stage.items():
             name = self._plan.stage(stage).name
             for part in _parts(exported):
@@ -253,7 +259,7 @@ def _parts(items: Sequence[T]) -> list[Sequence[T]]:
     return [items[i : i + _CHANGED_PER_CALL] for i in range(0, len(items), _CHANGED_PER_CALL)]
 
 
-def _exported(letter: DeadLetterRecord) -> Exported:
+def _exported(letter: DeadLetterRecord, home: int | None) -> Exported:
     info = {
         "reason": letter.reason,
         "error": letter.error,
@@ -269,4 +275,5 @@ def _exported(letter: DeadLetterRecord) -> Exported:
         "run": letter.run,
     }
     token = f"restored:{letter.stage}:{letter.id}"
-    return Exported(token, letter.id, letter.edge, letter.plain_header.encode(), letter.body, orjson.dumps(info))
+    former_id = letter.id if home is None else str(LetterId.parse(letter.id)._replace(shard=home))
+    return Exported(token, former_id, letter.edge, letter.plain_header.encode(), letter.body, orjson.dumps(info))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+import flowq
 from flowq.broker.client.connection import Dialer
 from flowq.broker.clock import Clock
 from flowq.broker.flow_control.pauses import Pauses
@@ -13,6 +14,7 @@ from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.keys import Keys
 from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.homes import Homes, LivesElsewhere
 from flowq.dead_letters.letter_index import DeadLetterIndex
 from flowq.dead_letters.letter_search import LetterSearch
 from flowq.dead_letters.lineage import Lineage
@@ -22,8 +24,15 @@ from flowq.errors import BrokerUnavailable
 from flowq.inspector import Inspector
 from flowq.monitoring.exposition import families
 from flowq.monitoring.reading import read
-from tests.conformance.shards.seen_shards import SeenShards
-from tests.conformance.worker import IN, PLAN, buried, done
+from tests.conformance.shards.seen_shards import N_SHARDS, SeenShards
+from tests.conformance.worker import IN, PLAN, Item, buried, done
+
+
+@flowq.stage(place="n", name="parse")
+def placed_by_number(item: Item) -> None: ...
+
+
+PLACED = flowq.Pipeline("lab", placed_by_number, shards=N_SHARDS).plan
 
 
 @pytest.fixture
@@ -270,3 +279,20 @@ async def test_a_search_for_letters_reads_all_shards_from_the_newest_on(seen: Se
         await search.step(seen.broker)
 
     assert (search.looked_at, search.total, search.matching().read) == (4, 4, 4)
+
+
+async def test_a_changed_letter_whose_key_lives_in_another_shard_is_refused(dialer: Dialer, keys: Keys) -> None:
+    seen = await SeenShards.of(dialer, keys)
+    await with_letters(seen, 0)
+    placed = DeadLetters(PLACED, seen.broker)
+    (letter,) = await placed.first(limit=1)
+    homes = {n: Homes(PLACED, seen.broker).of(IN, letter.header, b'{"n":%d}' % n) for n in range(50)}
+    here = next(n for n, home in homes.items() if home == 0)
+    elsewhere = next(n for n, home in homes.items() if home == 2)
+
+    with pytest.raises(LivesElsewhere, match="lives in shard 2"):
+        await placed.fix("parse", {letter.id: b'{"n":%d}' % elsewhere}, and_put_back=True)
+
+    assert await placed.first(limit=1) == [letter]
+    assert (await placed.fix("parse", {letter.id: b'{"n":%d}' % here}, and_put_back=True)).n == 1
+    await seen.close()
