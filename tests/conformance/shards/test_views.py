@@ -24,8 +24,10 @@ from flowq.errors import BrokerUnavailable
 from flowq.inspector import Inspector
 from flowq.monitoring.exposition import families
 from flowq.monitoring.reading import read
+from tests.conformance.shards.conftest import MakeShards
 from tests.conformance.shards.seen_shards import N_SHARDS, SeenShards
-from tests.conformance.worker import IN, PLAN, Item, buried, done
+from tests.conformance.shards.two_shards import apply, crossing, words_of
+from tests.conformance.worker import IN, OUT, PLAN, Item, buried, done
 
 
 @flowq.stage(place="n", name="parse")
@@ -296,3 +298,18 @@ async def test_a_changed_letter_whose_key_lives_in_another_shard_is_refused(dial
     assert await placed.first(limit=1) == [letter]
     assert (await placed.fix("parse", {letter.id: b'{"n":%d}' % here}, and_put_back=True)).n == 1
     await seen.close()
+
+
+async def test_a_message_in_transit_is_traced_with_where_it_comes_from(make_shards: MakeShards) -> None:
+    here, there = await make_shards()
+    parent = await here.worker.given_one()
+    await here.settle(done(parent, crossing(b'{"n":1}')))
+    (entry,) = await here.outbox(1)
+    message_id = words_of(entry)[5].partition(b" ")[0].decode()
+
+    ((found,),) = (await Lineage.of(PLAN, here.broker, message_id)).found.values()
+    assert (found.state, found.place, found.shard) == (State.IN_TRANSIT, OUT, 0)
+
+    await apply(there, [entry])
+    ((found,),) = (await Lineage.of(PLAN, here.broker, message_id)).found.values()
+    assert (found.state, found.shard) == (State.WAITING, 1)
