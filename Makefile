@@ -58,6 +58,14 @@ SEED ?= 1
 chaos: setup  ## kill, freeze and starve a real run and its Redis (SECONDS=60 SEED=1), and verify the result
 	$(BIN)/python -m tests.faults.storm --seconds $(SECONDS) --seed $(SEED)
 
+PAGES ?= 200000
+SHARDS ?= 6
+FAULTS ?= kills=60,cuts=1000,replies=100,failover=2,blackout=1,full=2,slots=3
+
+.PHONY: cluster
+cluster: setup  ## crawl a synthetic site on a real Cluster in which much goes wrong, and verify it (PAGES= SHARDS= FAULTS=)
+	$(BIN)/python -m tests.cluster.crawl --pages $(PAGES) --shards $(SHARDS) --fetch-seconds 0.3 --faults $(FAULTS) $(ARGS)
+
 .PHONY: bench
 bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 --reps 1")
 	$(BIN)/python -m benchmarks --json benchmarks/figures.json --page docs/performance.md $(ARGS)

@@ -160,7 +160,7 @@ class _Course:
             if troubles.done() and not troubles.cancelled():
                 troubles.result()
             await asyncio.sleep(0.05)
-            if (n := n_handled(self._crawl.terms.ledger)) != before:
+            if (n := n_handled(self._crawl.terms.ledger)) != before or not troubles.done():
                 before, at = n, time.monotonic()
         if not run.has_ended:
             self._say(f"no progress: {unfinished(shard_states(self._home, self._n_shards))}")

@@ -61,7 +61,7 @@ class Scene:
 
 async def kills(scene: Scene) -> None:
     """kill -9 of a worker, with the forwarders in it."""
-    await asyncio.sleep(scene.roll.uniform(0.3, 1.2))
+    await asyncio.sleep(scene.roll.uniform(0.5, 3.5))  # a worker needs a moment to start, and then does something
     if workers := sorted(scene.project.workers()):
         pid = scene.roll.choice(workers)
         with suppress(ProcessLookupError):
