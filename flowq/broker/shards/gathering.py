@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 GATHER_SECONDS = 0.005
-QUIET_SECONDS = 0.02
+QUIET_SECONDS = 0.005
 SWEEP_SECONDS = 1.0
 
 
