@@ -27,10 +27,15 @@ class ServersDialer:
         self.servers = servers
         self._server = servers[shard % len(servers)]
         self.address = self._server.address
+        self._by_server = {shard % len(servers): self}
 
     def beside(self, shard: int) -> ServersDialer:
-        """The same for another shard."""
-        return ServersDialer(self.url, self.servers, shard)
+        """The same for another shard. Shards on one server have one dialer."""
+        number = shard % len(self.servers)
+        if number not in self._by_server:
+            self._by_server[number] = dialer = ServersDialer(self.url, self.servers, shard)
+            dialer._by_server = self._by_server
+        return self._by_server[number]
 
     async def dial(self) -> Connection:
         """A new connection to that server. Raises as its own dialer does."""

@@ -72,8 +72,12 @@ class RedisProtocol(asyncio.Protocol):
 
     @property
     def server(self) -> object:
-        """The address of the server as the socket has it: the same for two connections to one server."""
-        return self._transport.get_extra_info("peername")
+        """The address of the server as the socket has it: the same for two connections to one server.
+
+        None for a Unix socket: its server may have bound it by a relative name, which is that of other servers too.
+        """
+        address = self._transport.get_extra_info("peername")
+        return address if isinstance(address, tuple) else None
 
     @property
     def descriptor(self) -> int | None:

@@ -10,6 +10,7 @@ import pytest
 from flowq.broker.embedded.data_folder import prepare
 from flowq.broker.open import open_broker
 from flowq.broker.shards.layout import WrongServers, agree_on_layout
+from flowq.broker.shards.node_links import NodeLinks
 from flowq.errors import BrokerUnavailable
 from flowq.settings import Settings
 
@@ -31,6 +32,17 @@ def test_the_shards_lie_on_the_servers_in_turn_and_stay_there(folder: Path) -> N
 
     assert asyncio.run(places()) == [".flowq", "server-2", "server-3", ".flowq", "server-2"]
     assert asyncio.run(layout()) == 5
+
+
+def test_what_goes_to_another_shard_goes_to_its_server(folder: Path) -> None:
+    async def places() -> list[str]:
+        async with open_broker("lab", settings(folder, 3), 5) as broker:
+            links = NodeLinks(broker.shards)
+            found = [await (await links.to(k)).call(b"CONFIG", b"GET", b"dir", timeout_seconds=60) for k in range(5)]
+            await links.close()
+            return [Path(answer[1].decode()).name for answer in found]
+
+    assert asyncio.run(places()) == [".flowq", "server-2", "server-3", ".flowq", "server-2"]
 
 
 def test_another_number_of_servers_is_refused_where_shards_are_on_record(folder: Path) -> None:
