@@ -27,7 +27,7 @@ class ServersDialer:
         self.servers = servers
         self._server = servers[shard % len(servers)]
         self.address = self._server.address
-        self._by_server = {shard % len(servers): self}
+        self._by_server: dict[int, ServersDialer] = {shard % len(servers): self}
 
     def beside(self, shard: int) -> ServersDialer:
         """The same for another shard. Shards on one server have one dialer."""

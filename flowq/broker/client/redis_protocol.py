@@ -76,8 +76,8 @@ class RedisProtocol(asyncio.Protocol):
 
         None for a Unix socket: its server may have bound it by a relative name, which is that of other servers too.
         """
-        address = self._transport.get_extra_info("peername")
-        return address if isinstance(address, tuple) else None
+        address: object = self._transport.get_extra_info("peername")
+        return None if isinstance(address, str | bytes) else address
 
     @property
     def descriptor(self) -> int | None:
