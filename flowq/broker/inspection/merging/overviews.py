@@ -35,7 +35,7 @@ async def overview_of(broker: Broker, plan: Plan, *, before: Overview | None = N
     """
     if len(broker.shards) == 1:
         return await broker.read(Overview.reading(broker, plan, before))
-    known = before.by_shard if before else {}
+    known: Mapping[int, Overview] = before.by_shard if before else {}
 
     async def look(shard: Broker) -> tuple[Overview, Channels]:
         reading: Rounds[list[Any]] = together(
