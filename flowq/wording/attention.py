@@ -39,7 +39,7 @@ class Attention:
 def attention(overview: Overview) -> list[Attention]:
     """What holds the pipeline up. Kinds of trouble that would take too many lines share one."""
     lines = [
-        (list(_shards(overview)), ""),
+        (list(_shards(overview)), "about shards"),
         (list(_bottleneck(overview)), ""),
         (list(_held_back(overview)), "held back"),
         (list(_without_worker(overview)), ""),
