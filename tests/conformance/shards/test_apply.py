@@ -1,4 +1,4 @@
-"""Entries of an outbox are applied in the other shard once each, in order, whoever sends them."""
+"""Entries of an outbox are applied in the other shard once each, in order, however often they are sent."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ local function position_of(text)
   if id and #string.match(id, '^%d+') < #LARGEST_EPOCH + 1 and #n < 16 then return id, n end
 end
 
--- The last entry of an outbox, and how many messages were sent up to it. What `heads` has forgotten, because somebody has
+-- The last entry of an outbox, and how many messages were sent up to it. What `heads` has forgotten, because another program has
 -- changed it, the outbox knows: an entry that does not name the one before it could overtake that.
 local function head_of(key, noted)
   local id, n = position_of(noted)

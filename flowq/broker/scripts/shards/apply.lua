@@ -1,6 +1,6 @@
 -- Apply entries of the outbox that another shard has for this one: the only way in which a message gets here from there.
 --
--- Promise: each entry is applied once, after the one before it, whoever sends it and however often. `inbox` has the last one
+-- Promise: each entry is applied once, after the one before it, however often and by however many it is sent. `inbox` has the last one
 -- that was applied, and moves in the same step. An entry whose `before` is not applied yet is refused, and all behind it:
 -- something is missing in between. Messages are accepted however many wait here, else shards could wait for each other.
 -- When memory is full, the first write is refused, so that nothing was done.
