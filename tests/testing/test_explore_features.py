@@ -79,6 +79,7 @@ async def post(letter: Letter) -> None: ...
 
 
 features = Pipeline("features", items >> spread >> (around | sign), around, once >> polite >> load, post)
+in_shards = Pipeline("features", items >> spread >> (around | sign), around, once >> polite >> load, post, shards=3)
 
 
 async def run(h: Harness) -> None:
@@ -95,6 +96,10 @@ async def run(h: Harness) -> None:
 
 async def test_each_message_counts_once_whatever_happens() -> None:
     await explore(features, run, seeds=SEEDS)
+
+
+async def test_each_message_counts_once_in_several_shards() -> None:
+    await explore(in_shards, run, seeds=SEEDS)
 
 
 async def test_the_invariants_hold_also_when_messages_are_damaged_or_forgotten() -> None:

@@ -33,7 +33,7 @@ _LONGEST_START_SECONDS = 2.0
 
 
 class AssignedLanes(Lanes):
-    """The shards that a process serves: those that `assign` gives it, or exactly the `fixed` ones.
+    """The shards that a process serves: those that `assign` gives it, or the `fixed` ones, and `always` these.
 
     The process is registered in shard 0 as well, under the name `identity`, so that all others know who is there. While
     shard 0 does not answer, it keeps the shards that it has.
@@ -42,12 +42,19 @@ class AssignedLanes(Lanes):
     name = "assignment"
 
     def __init__(
-        self, place: Workplace, broker: Broker, identity: Identity, fixed: Collection[int] | None = None
+        self,
+        place: Workplace,
+        broker: Broker,
+        identity: Identity,
+        *,
+        fixed: Collection[int] | None = None,
+        always: Collection[int] = (),
     ) -> None:
         self._place = place
         self._broker = broker
         self._identity = identity
         self._fixed = fixed
+        self._always = always
         self._gates = Gates()
         self._links = NodeLinks(broker.shards)
         self._lanes: dict[int, ShardLane] = {}
@@ -55,6 +62,9 @@ class AssignedLanes(Lanes):
         self._ending: dict[int, tuple[ShardLane, asyncio.Task[None]]] = {}
         self._hurry = asyncio.Event()
         self._is_stopping = False
+        self._for_sources = ShardedWriting(
+            place.plan, broker, self._sent_in_shard_0, is_clogged=self._is_clogged_in_shard_0
+        )
         facts = {**place.facts, TAKES_PART: fixed is None}
         self._lease = Lease(broker, identity, facts, silent_seconds=lambda: 0.0)
 
@@ -66,11 +76,15 @@ class AssignedLanes(Lanes):
     @property
     def for_sources(self) -> Writing:
         """As in `Lanes`."""
-        return ShardedWriting(self._place.plan, self._broker, self._sent_in_shard_0)
+        return self._for_sources
 
     def _sent_in_shard_0(self, entries: Sequence[Entry]) -> None:
-        if (lane := self._lanes.get(0)) is not None:  # another process that serves it looks for them otherwise
+        if (lane := self._lanes.get(0)) is not None:  # while it begins, the entries wait in the outbox
             lane.forwarder.note(entries)
+
+    def _is_clogged_in_shard_0(self) -> bool:
+        lane = self._lanes.get(0)
+        return lane is not None and lane.forwarder.is_clogged
 
     def jobs(self) -> Sequence[Job]:
         """As in `Lanes`."""
@@ -84,7 +98,7 @@ class AssignedLanes(Lanes):
 
     async def start(self) -> None:
         """As in `Lanes`. A shard that does not answer holds up no other."""
-        self._follow(await self._wanted() if self._fixed is None else self._fixed)
+        self._follow({*(await self._wanted() if self._fixed is None else self._fixed), *self._always})
         if self._beginning:
             await asyncio.wait(self._beginning.values(), timeout=_LONGEST_START_SECONDS)
 
@@ -93,7 +107,7 @@ class AssignedLanes(Lanes):
         with contextlib.suppress(BrokerError):
             wanted = await self._wanted()
             if not self._is_stopping:
-                self._follow(wanted)
+                self._follow({*wanted, *self._always})
         return _LOOK_SECONDS
 
     async def _wanted(self) -> Collection[int]:
@@ -119,7 +133,8 @@ class AssignedLanes(Lanes):
             self._beginning[shard] = self._task(self._begin(lane), f"begin of shard {shard}")
 
     def _new_lane(self, shard: int) -> ShardLane:
-        return ShardLane(self._place, self._broker.shards[shard], self._gates, self._links)
+        for_sources = self._for_sources if shard == 0 else None
+        return ShardLane(self._place, self._broker.shards[shard], self._gates, self._links, for_sources)
 
     def _task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)

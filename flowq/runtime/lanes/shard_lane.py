@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.forwarding import Forwarder
@@ -20,15 +21,35 @@ _LONGEST_FLUSH_SECONDS = 1.0
 
 
 class ShardLane(Lane):
-    """The stages of a process in one of several shards. All lanes of a process share its `gates` and its `links`."""
+    """The stages of a process in one of several shards. All lanes of a process share its `gates` and its `links`.
 
-    def __init__(self, place: Workplace, broker: Broker, gates: Gates, links: NodeLinks) -> None:
+    `for_sources`: what its sources publish with, if this is their shard.
+    """
+
+    def __init__(
+        self,
+        place: Workplace,
+        broker: Broker,
+        gates: Gates,
+        links: NodeLinks,
+        for_sources: ShardedWriting | None = None,
+    ) -> None:
         self._gates = gates
-        self.forwarder = Forwarder(broker, links=links)
+        self._for_sources = for_sources
+        self.forwarder = Forwarder(broker, links=links, on_outstanding=self._note_outstanding)
         super().__init__(place, broker, Identity(world=broker.world))
 
     def _new_writing(self) -> ShardedWriting:
-        return ShardedWriting(self._place.plan, self.broker, self.forwarder.note)
+        forwarder = self.forwarder
+        self._of_stages = ShardedWriting(
+            self._place.plan, self.broker, forwarder.note, is_clogged=lambda: forwarder.is_clogged
+        )
+        return self._of_stages
+
+    def _note_outstanding(self, outstanding: Mapping[str, int]) -> None:
+        self._of_stages.note(outstanding)
+        if self._for_sources is not None:
+            self._for_sources.note(outstanding)
 
     def _new_consumer(self, stage: StagePlan) -> Consumer:
         plan, broker = self._place.plan, self.broker

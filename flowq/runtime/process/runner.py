@@ -88,8 +88,10 @@ class Runner:
             return Lanes(place, self._broker, self._identity)
         fixed: Collection[int] | None = self._options.shards or None
         if self._quarantined or self._only_sources:
-            fixed = () if self._quarantined else (0,)
-        return AssignedLanes(place, self._broker, self._identity, fixed)
+            fixed = ()
+        # A process with sources serves their shard: it hears how full the shards are to which they send.
+        always = (0,) if self._sources else ()
+        return AssignedLanes(place, self._broker, self._identity, fixed=fixed, always=always)
 
     @property
     def worker(self) -> str:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from flowq.broker.claims import ClaimCheck
+from flowq.broker.flow_control.backpressure import Backpressure
+from flowq.broker.flow_control.backpressure_of_shards import BackpressureOfShards
 from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
 from flowq.broker.shards.outbox import OnSent
 from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.broker.shards.settling_out import SettlingOut
-from flowq.graph.compilation.plan import Plan
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.routing import edges_fed
 from flowq.runtime.stage.writing import Writing
 
 
 class ShardedWriting(Writing):
-    """Makes what settles and publishes in one shard, to others through its outboxes. `on_sent` hears of each entry."""
+    """Makes what settles and publishes in one shard, to others through its outboxes.
 
-    def __init__(self, plan: Plan, broker: Broker, on_sent: OnSent) -> None:
+    `on_sent` hears of each entry. `is_clogged` tells whether a shard takes nothing of what is in the outboxes.
+    """
+
+    def __init__(self, plan: Plan, broker: Broker, on_sent: OnSent, is_clogged: Callable[[], bool]) -> None:
         super().__init__(plan, broker)
         self._on_sent = on_sent
+        self._is_clogged = is_clogged
+        self._backpressures: list[Backpressure] = []
 
     def settling(self, *, keeps_answers: bool) -> Settling:
         """As in `Writing`."""
@@ -35,3 +45,16 @@ class ShardedWriting(Writing):
     def publishing(self) -> Publishing:
         """As in `Writing`."""
         return PublishingOut(self._broker, on_sent=self._on_sent)
+
+    def backpressure(self, stage: StagePlan) -> Backpressure:
+        """As in `Writing`."""
+        plan = self._plan
+        is_clogged = self._is_clogged if plan.edges_out_of(stage.name) else bool
+        backpressure = BackpressureOfShards(self._broker, edges_fed(plan, stage), is_clogged)
+        self._backpressures.append(backpressure)
+        return backpressure
+
+    def note(self, outstanding: Mapping[str, int]) -> None:
+        """Note how many messages are outstanding on edges of other shards, by address."""
+        for backpressure in self._backpressures:
+            backpressure.note(outstanding)
