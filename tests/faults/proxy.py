@@ -123,19 +123,22 @@ class Proxy:
         if self._refusing:
             writer.transport.abort()
             return
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        accepting = asyncio.current_task()
+        assert accepting is not None
+        self._tasks.add(accepting)
+        accepting.add_done_callback(self._tasks.discard)
         with contextlib.suppress(OSError):
             redis_reader, redis_writer = await self._dial()
             ends = {writer, redis_writer}
             self._connections |= ends
             connection = _Connection(self)
             ways = (connection.commands(reader, redis_writer), connection.replies(redis_reader, writer))
+            tasks = [asyncio.ensure_future(way) for way in ways]
             try:
-                await asyncio.wait(map(asyncio.ensure_future, ways), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                for task in tasks:
+                    task.cancel()
                 for end in ends:
                     end.transport.abort()
                 self._connections -= ends

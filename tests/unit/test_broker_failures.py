@@ -22,3 +22,10 @@ def test_one_that_is_not_there_is(error: Exception) -> None:
 
     assert isinstance(problem, BrokerUnavailable)
     assert "start one" in problem.hint
+
+
+def test_a_slot_that_has_moved_is_named_as_the_reason() -> None:
+    error = translate(redis_errors.MovedError("8319 127.0.0.2:7001"), "127.0.0.1:7000")
+
+    assert isinstance(error, BrokerUnavailable)
+    assert error.detail == "the slot has moved: 8319 127.0.0.2:7001"

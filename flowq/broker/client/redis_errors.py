@@ -115,6 +115,12 @@ def _translate_answer(error: redis_errors.ResponseError, text: str, address: str
             hint="check the database number of the URL; flowq needs Redis 6.2 or newer",
             detail=text,
         )
+    if isinstance(error, redis_errors.AskError):  # and MOVED; the text is a slot and an address
+        return BrokerUnavailable(
+            f"the slot of a key is no longer at {address}",
+            hint="the node that has it is looked for",
+            detail=f"the slot has moved: {text}",
+        )
     # Out of memory, not enough replicas, a disk that is full, a script that runs for too long: all of them pass, and
     # redis-py has no class for most.
     return BrokerUnavailable(
