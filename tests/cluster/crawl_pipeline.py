@@ -104,13 +104,13 @@ async def seeds(ctx: SourceContext[int]) -> AsyncIterator[Link]:
         ctx.save(i + 1)
 
 
-@stage(concurrency=100, dedup="url", keep=_KEEP, retry=_RETRY)
+@stage(concurrency=10, dedup="url", keep=_KEEP, retry=_RETRY)
 async def discover(link: Link, noted: Ledger = use(ledger)) -> Request:
     noted.note("discover", link.url)
     return Request(url=link.url, host=SITE.host(link.url))
 
 
-@stage(concurrency=100, place="host", keep=_KEEP, retry=_RETRY)
+@stage(concurrency=50, place="host", keep=_KEEP, retry=_RETRY)
 async def fetch(request: Request, noted: Ledger = use(ledger)) -> Page:
     noted.note("fetch", request.url)
     if TERMS.fetch_seconds and not TERMS.calm.exists():
@@ -118,7 +118,7 @@ async def fetch(request: Request, noted: Ledger = use(ledger)) -> Page:
     return Page(url=request.url)
 
 
-@stage(concurrency=100, keep=_KEEP, retry=_RETRY)
+@stage(concurrency=10, keep=_KEEP, retry=_RETRY)
 async def parse(page: Page, noted: Ledger = use(ledger)) -> list[Doc | Link]:
     noted.note("parse", page.url)
     return [Doc(url=page.url), *(Link(url=url) for url in SITE.links(page.url))]

@@ -13,7 +13,7 @@ from tests.cluster.crawl_verdict import ShardState, verdict
 from tests.cluster.site import Site
 
 SHARDS = 6
-PAGES = 10_000  # at a second each: three workers with 100 at once are at work for half a minute
+PAGES = 6_000  # at a second each: three workers with 50 at once are at work for half a minute
 
 
 @pytest.mark.parametrize(
