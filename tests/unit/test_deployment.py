@@ -22,7 +22,7 @@ from flowq.deployment.compose import compose
 from flowq.deployment.kubernetes import kubernetes
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.exposition import families
-from flowq.monitoring.reading import Reading
+from flowq.monitoring.reading import Reading, ShardsRead
 from flowq.monitoring.worker_health import WorkerHealth
 from pipelines.scrape import scrape
 from tests.requirements import unavailable
@@ -249,6 +249,7 @@ def reading() -> Reading:
         due={edge: int(edge in inlets) for edge in edges},
         edge_stats=dict.fromkeys(edges, EdgeStats(0, None, 1000, {})),
         workers=[WorkerHealth("w1", "host", 1, "", has_lease=True, silent_seconds=0.0)],
+        shards=ShardsRead({0: 3, 1: 0}, [2], in_transit={(0, 1): 2}, lost={(1, 0): 1}),
     )
 
 
@@ -272,7 +273,7 @@ def test_every_query_of_the_dashboard_names_metrics_and_labels_that_exist() -> N
     known = exposed()
     queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
-    assert len(queries) == 17
+    assert len(queries) == 21
     for query in queries:
         (metric,) = re.findall(r"\bflowq_\w+", query)
         assert metric in known, query
