@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,16 +21,16 @@ from flowq.broker.shards.layout import agree_on_layout
 from flowq.delivery.chunks import chunks
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import one_word
-from flowq.delivery.policy import DedupMemory, Durability
+from flowq.delivery.policy import Durability
 from flowq.delivery.pushed import Pushed as Pushed
 from flowq.delivery.pushed import PushedId as PushedId
 from flowq.durations import seconds
 from flowq.errors import FlowqError, UsageError
-from flowq.graph.compilation.placing import Placing
 from flowq.graph.compilation.plan import EdgePlan, Plan
 from flowq.graph.compilation.routing import Outlet, deduplicating_edges, entering
 from flowq.graph.declaration.flow import Accepts
 from flowq.pushing.entrance import Entrance, PushCall, total
+from flowq.pushing.layouts import Layouts
 from flowq.pushing.sharded_entrance import ShardedEntrance
 from flowq.settings import Settings
 from flowq.world import REAL
@@ -54,7 +54,8 @@ class Publisher:
     """Pushes messages to the stages of one pipeline. Use it in an `async with`.
 
     When a push returns, the message is stored; a message that is not stored always raises an error. A retry after a
-    lost reply does not store it twice. When the edge of the stage is full, a push waits for room.
+    lost reply does not store it twice. When the edge of the stage is full, a push waits for room, and while the shards
+    of the pipeline are moved, for the end of that: it then places messages by the new number.
 
     Several tasks may enter the same publisher: the first opens it, the last closes it, and it can be reopened. It
     belongs to one event loop at a time. A process that was forked while it was open has its own connection from its
@@ -119,6 +120,7 @@ class Publisher:
             "publisher", self._opening, remedy="async with publisher: ...", prepare=self._prepare
         )
         self._claims: ClaimCheck | None = None
+        self._layouts: Layouts
 
     async def __aenter__(self) -> Self:
         await self._shared.enter()
@@ -127,7 +129,8 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         await self._shared.leave()
 
-    def _opening(self) -> AbstractAsyncContextManager[Broker]:
+    @asynccontextmanager
+    async def _opening(self) -> AsyncGenerator[Broker]:
         opened_in, kept = self._opened_with
         # A forked child keeps the settings of its parent: its current folder may be another.
         kept = kept if opened_in != os.getpid() else None
@@ -135,7 +138,12 @@ class Publisher:
         self._opened_with = os.getpid(), settings
         if self._pipeline is not None:
             self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
-        return open_broker(self._plan.name, settings, self._plan.shards)
+        async with open_broker(self._plan.name, settings, self._plan.shards) as broker:
+            layouts = self._layouts = Layouts(self._plan, broker)
+            try:
+                yield broker
+            finally:
+                await layouts.close()
 
     async def _prepare(self, broker: Broker) -> None:
         await agree_on_layout(broker, self._plan.shards)
@@ -162,7 +170,8 @@ class Publisher:
             again: the returned id then has `is_new=False`, as for a message that the `dedup=` of the stage drops.
             Spaces, `%` and unprintable characters are URL-escaped, in the returned id as well. In a pipeline with
             `shards`, `dedup=` may drop it later, on the way to its shard: then `is_new` does not know.
-        wait: whether to wait for room on a full edge; otherwise QueueFull is raised.
+        wait: whether to wait for room on a full edge; otherwise QueueFull is raised, and WrongLayout while shards are
+            moved.
 
         Raises EncodeError for a message that the stage does not accept, PayloadTooLarge above its `max_bytes`, NotFound
         for a stage that is not in the pipeline, UsageError for a source, a bad `id` or a closed publisher, ValueError
@@ -234,14 +243,15 @@ class Publisher:
         edge = self._plan.edge_in_shard.get(inlet_of(stage.name))
         if edge is None:
             raise UsageError(f'"{name}" is a source: it accepts no messages', hint="push to a stage after it")
-        entrance = self._entrance_for(edge, deduplicating_edges(self._plan).get(edge.name), broker)
+        entrance = self._entrance_for(edge, broker)
         inlet = self._inlets[name] = _Inlet(edge.name, Outlet(self._plan, edge.name), entrance)
         return inlet
 
-    def _entrance_for(self, edge: EdgePlan, memory: DedupMemory | None, broker: Broker) -> Entrance | ShardedEntrance:
-        if self._plan.shards == 1:
-            return Entrance(edge, memory, broker, Publishing(broker), self._claims)
-        return ShardedEntrance(edge, memory, broker, Placing(self._plan), self._claims)
+    def _entrance_for(self, edge: EdgePlan, broker: Broker) -> Entrance | ShardedEntrance:
+        if self._plan.shards > 1:
+            return ShardedEntrance(edge.name, self._layouts, self._claims)
+        memory = deduplicating_edges(self._plan).get(edge.name)
+        return Entrance(edge, memory, broker, Publishing(broker), self._claims)
 
     @property
     def _opened(self) -> Broker:
