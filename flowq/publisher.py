@@ -120,7 +120,7 @@ class Publisher:
             "publisher", self._opening, remedy="async with publisher: ...", prepare=self._prepare
         )
         self._claims: ClaimCheck | None = None
-        self._layouts: Layouts
+        self._layouts: Layouts | None = None
 
     async def __aenter__(self) -> Self:
         await self._shared.enter()
@@ -139,16 +139,17 @@ class Publisher:
         if self._pipeline is not None:
             self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
         async with open_broker(self._plan.name, settings, self._plan.shards) as broker:
-            layouts = self._layouts = Layouts(self._plan, broker)
             try:
                 yield broker
             finally:
-                await layouts.close()
+                if self._layouts is not None:
+                    await self._layouts.close()
 
     async def _prepare(self, broker: Broker) -> None:
         await agree_on_layout(broker, self._plan.shards)
         await ClaimCheck.check_store(broker, self._plan)
         self._claims = ClaimCheck.of(broker, self._plan)
+        self._layouts = Layouts(self._plan, broker) if self._plan.shards > 1 else None
         self._inlets.clear()
         self._ids = MessageIds(broker.world)  # a forked process must not use those of its parent
 
@@ -248,7 +249,7 @@ class Publisher:
         return inlet
 
     def _entrance_for(self, edge: EdgePlan, broker: Broker) -> Entrance | ShardedEntrance:
-        if self._plan.shards > 1:
+        if self._layouts is not None:
             return ShardedEntrance(edge.name, self._layouts, self._claims)
         memory = deduplicating_edges(self._plan).get(edge.name)
         return Entrance(edge, memory, broker, Publishing(broker), self._claims)

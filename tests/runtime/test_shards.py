@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import pytest
+
 import flowq
+from flowq.broker.keys import Keys
+from flowq.broker.shards.layout import LAYOUT_FIELD, WrongLayout
 from tests.runtime.lab import Lab
 
 
@@ -34,3 +38,28 @@ async def test_a_pipeline_of_four_shards_drains_exactly(lab: Lab) -> None:
     assert summary.stages["show"].entered == 100
     assert summary.stages["show"].duplicates == 99
     assert all(balance.adds_up for balance in summary.stages.values())
+
+
+async def test_a_worker_that_meets_another_layout_stops_and_says_what_to_do(lab: Lab) -> None:
+    @flowq.source
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(50):
+            yield number
+
+    @flowq.stage
+    async def spread(number: int) -> str:
+        for shard in range(4):
+            keys = Keys(lab.namespace, "moved").in_shard(shard)
+            await lab.command(b"HSET", keys.heads, LAYOUT_FIELD, b"moving")
+        return str(number)
+
+    @flowq.stage(dedup=str)
+    async def show(text: str) -> None: ...
+
+    pipeline = flowq.Pipeline("moved", numbers >> spread >> show, shards=4)
+
+    with pytest.raises(WrongLayout, match="are being moved") as stopped:
+        await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+
+    assert stopped.value.code == "FQ408"
+    assert "flowq apply moved" in stopped.value.hint
