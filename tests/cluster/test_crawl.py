@@ -29,6 +29,15 @@ async def test_a_crawl_is_exact_in_spite_of(fault: str, times: int, tmp_path: Pa
     assert outcome.is_exact, "\n".join([*said, str(outcome)])
 
 
+async def test_a_crawl_is_exact_on_servers_that_know_nothing_of_each_other(tmp_path: Path) -> None:
+    said: list[str] = []
+    terms = Terms(PAGES, shards=SHARDS, fetch_seconds=1.0)
+
+    outcome = await carry_out(Crawl(terms, {"kills": 2, "full": 1, "blackout": 1}, n_servers=3), tmp_path, said.append)
+
+    assert outcome.is_exact, "\n".join([*said, str(outcome)])
+
+
 # The judge is judged.
 
 SITE = Site(500)
