@@ -10,7 +10,7 @@ from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
-from flowq.errors import RunLost
+from flowq.errors import NotFound, RunLost
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.source_arguments import digest, in_one_order, reject_unknown_arguments, source_arguments
 
@@ -40,9 +40,13 @@ class RunOptions:
         return not self.stages or stage in self.stages
 
     def check(self, plan: Plan) -> None:
-        """Raise NotFound for a stage that the plan lacks, UsageError for arguments that do not fit its sources."""
+        """Raise NotFound for a stage or shard that is missing, UsageError for arguments unfit for its sources."""
         for name in self.stages:
             plan.stage(name)
+        for shard in self.shards:
+            if shard not in range(plan.shards):
+                has = f"shards 0 to {plan.shards - 1}" if plan.shards > 1 else "one shard, 0"
+                raise NotFound(f"there is no shard {shard}", hint=f'"{plan.name}" has {has}')
         reject_unknown_arguments(plan, self.arguments)
         for source in plan.sources:
             if self.runs(source.name):

@@ -51,6 +51,15 @@ Excluded = Annotated[
         autocompletion=complete_stage,
     ),
 ]
+Shards = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--shard",
+        metavar="K",
+        min=0,
+        help="Serve only this shard, instead of those that are assigned. Repeatable.",
+    ),
+]
 Concurrency = Annotated[
     list[str] | None,
     typer.Option(
@@ -91,6 +100,7 @@ def command(
     name: PipelineName,
     stage: Stages = None,
     exclude: Excluded = None,
+    shard: Shards = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", "-w", metavar="N", help="Worker processes; 0 runs in this one.  [default: 1]"),
@@ -181,6 +191,7 @@ def command(
         loaded,
         settings,
         stages=() if is_whole else stages,
+        shards=_shards(shard, memory=memory),
         arguments=arguments_of(arg),
         drains=is_whole and bool(plan.sources) if drain is None else drain,
         for_seconds=None if for_ is None else duration_of("--for", for_),
@@ -244,6 +255,15 @@ def _selected(plan: Plan, chosen: Sequence[str], excluded: Sequence[str]) -> tup
     if not selected:
         raise UsageError("no stage is left to run", hint="its stages: " + ", ".join(names))
     return selected
+
+
+def _shards(given: Sequence[int] | None, *, memory: bool) -> tuple[int, ...]:
+    """The shards to serve. Raises UsageError where no other process can serve the rest."""
+    if given and memory:
+        raise UsageError(
+            "with --memory there is no other process that could serve the other shards", hint="leave out --shard"
+        )
+    return tuple(sorted(set(given or ())))
 
 
 def _names(given: Sequence[str] | None) -> list[str]:

@@ -31,6 +31,7 @@ class Instructions:
     lease_seconds: float
     grace_seconds: float
     shards: int = 1
+    only_shards: Sequence[int] = ()  # empty: those that are assigned
     durability: Durability = "local"
     claim_store: str | None = None
     own_data: str | None = None  # the data folder of the server that flowq runs itself
@@ -51,4 +52,6 @@ class Instructions:
 
     @property
     def options(self) -> RunOptions:
-        return RunOptions(self.stages, self.arguments, self.lease_seconds, self.grace_seconds, self.drains)
+        return RunOptions(
+            self.stages, self.arguments, self.lease_seconds, self.grace_seconds, self.drains, self.only_shards
+        )

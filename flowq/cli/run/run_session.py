@@ -50,6 +50,7 @@ class Session:
     loaded: Loaded
     settings: Settings
     stages: Sequence[str]  # empty: all of them
+    shards: Sequence[int]  # empty: those that are assigned
     arguments: Mapping[str, str | list[str]]
     drains: bool
     for_seconds: float | None
@@ -137,6 +138,7 @@ class Session:
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.grace_seconds,
             drains=self.drains,
+            shards=self.shards,
         )
 
     def _about(self, broker: Broker, run: Run, before: Snapshot, others: int) -> RunAbout:
@@ -218,6 +220,7 @@ class Session:
             sources=[duty.only_source] if duty.only_source else sources,
             tuning=self.plan.tuning,
             shards=self.plan.shards,
+            only_shards=self.shards,
             arguments=dict(self.arguments),
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.grace_seconds,
