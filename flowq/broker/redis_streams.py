@@ -46,6 +46,7 @@ class Broker:
         self.durability: Durability = durability  # of what is published
         self.keys = keys
         self.shards: Sequence[Broker] = (self,)
+        self.moving = ""  # the layout while this process moves what is in the shards
         self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
         self.paging = Paging()  # of the calls whose replies may be large
@@ -59,6 +60,11 @@ class Broker:
     def shard(self) -> int:
         """The number of its shard."""
         return self.keys.shard
+
+    @property
+    def layout(self) -> str | int:
+        """What scripts find in `heads` of a shard that has the same layout as this process."""
+        return self.moving or len(self.shards)
 
     def link(self, *, renews: bool = False) -> Link:
         """A connection for a reader or a settler. `renews`: for calls that do not depend on the last connection."""

@@ -19,7 +19,7 @@ from flowq.broker.inspection.family import FamilySearch
 from flowq.broker.inspection.letter_infos import letter_infos
 from flowq.broker.inspection.retried_errors import RetriedErrors
 from flowq.broker.inspection.throughput import Throughputs
-from flowq.broker.keys import Keys
+from flowq.broker.keys import GROUP, Keys
 from flowq.broker.migration.moving import Moving
 from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan, recorded_edge
 from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
@@ -28,7 +28,7 @@ from flowq.broker.runs import Runs
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
 from flowq.broker.shards.channel import EntryId, Mark
-from flowq.broker.shards.outbox import Group, address, entries, packets
+from flowq.broker.shards.outbox import Group, address, entries, outbox_arguments, packets
 from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.broker.shards.settling_out import SettlingOut
 from flowq.broker.shards.target import Target
@@ -449,3 +449,38 @@ async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.heads, b"1", b"7-1 3", b"epoch", 7, b"layout", 2)
     seen = await look(with_a_second_shard(lab), EDGES)
     assert (seen.outstanding, seen.heads) == (6, {1: Mark(EntryId(7, 1), 3)})
+
+
+@calls(scripts.GIVE)
+async def _(lab: Lab) -> None:
+    broker = with_a_second_shard(lab)
+    await Publishing(broker).publish(IN, [output(IN, b"1"), output(IN, b"2")])
+    entries = await lab.redis(b"XRANGE", lab.keys.edge(IN), b"-", b"+")
+    sent = packets([Group(IN, None, [output(IN, b"1"), output(IN, b"2")])], [1])
+    names = [lab.keys.workers, lab.keys.stats, *lab.keys.of_edge(IN)]
+    more_names, more = outbox_arguments(lab.keys, sent, layout=2, nonce=5, floor=0)
+    arguments = GROUP, IN, 2, 0, 0, *(entry_id for entry_id, _ in entries), *more
+    assert await broker.script(scripts.GIVE, [*names, *more_names], *arguments) == [1]
+
+
+@calls(scripts.PACK_SEEN)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"SADD", lab.keys.seen("parse"), b"a" * 16)
+    await Runs(lab.worker.broker).take_over_seen(STAGES)
+    await lab.worker.broker.script(scripts.PACK_SEEN, _memory_of(lab), 0, 0, 10)
+
+
+@calls(scripts.ADD_SEEN)
+async def _(lab: Lab) -> None:
+    await lab.worker.broker.script(scripts.ADD_SEEN, _memory_of(lab), 0, 10, 0, b"0123456789abcdefghij")
+
+
+@calls(scripts.DROP_SEEN)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"HSET", lab.keys.seen("parse"), b"about", b"5 1 2 0", b"0", b"0123456789")
+    names = [lab.keys.seen("parse")]
+    await lab.worker.broker.script(scripts.DROP_SEEN, names, 0, b"0123456789", b"56789", 1)
+
+
+def _memory_of(lab: Lab) -> list[str]:
+    return [lab.keys.seen("parse"), lab.keys.unpacked("parse"), lab.keys.workers]

@@ -48,8 +48,8 @@ TIMELESS: dict[str, Callable[[Any], Any]] = {
     "snapshot": lambda answer: [*answer[:3], *answer[4:]],  # without the time
 }
 
-TWICE: dict[str, Any] = {"publish_plain": [-2]}
-"""What a script answers if it leaves repeated calls to another one."""
+TWICE: dict[str, Any] = {"publish_plain": [-2], "give": [-1]}
+"""What a script answers if it leaves repeated calls to another one, or finds nothing left to do."""
 
 
 def _but_for_the_time_of_a_token(found: Mapping[bytes, Any], keys: Keys) -> Mapping[bytes, Any]:

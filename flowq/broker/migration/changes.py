@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowq.broker.migration.recorded_plan import RecordedEdge
+from flowq.broker.migration.shards_change import ShardsChange
 from flowq.delivery.edge import Edge, inlet_of
 from flowq.delivery.encoding.codec import schema_digest
 from flowq.errors import UsageError
@@ -53,6 +54,7 @@ class Changes:
     moves: Mapping[str, str]
     likely: Mapping[str, str]
     likely_sources: Mapping[str, str]
+    shards: ShardsChange | None = None
 
     @property
     def misfits(self) -> int:
@@ -65,6 +67,7 @@ class Changes:
             "pipeline": self.pipeline,
             "recorded_at": seen if self.seen_ms else None,
             "likely_moves": {**self.likely, **self.likely_sources},
+            "shards": self.shards and self.shards.as_json(),
             "changes": [change.as_json() for change in self.changes],
         }
 

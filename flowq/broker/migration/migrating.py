@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from flowq.broker.migration.changes import (
 )
 from flowq.broker.migration.moving import Moving, StillServed
 from flowq.broker.migration.recorded_plan import RecordedPlan
+from flowq.broker.migration.resharding import Resharding
+from flowq.broker.migration.shards_change import ShardsMoved
 from flowq.broker.records import DeadEntry, delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.edge import Edge
@@ -38,6 +41,7 @@ class Migration:
     def __init__(self, broker: Broker, plan: Plan) -> None:
         self._broker = broker
         self._plan = plan
+        self.shards_moved = ShardsMoved()  # by `apply`
 
     async def changes(self, *, moves: Mapping[str, str] | None = None, sample: int = DEFAULT_SAMPLE) -> Changes:
         """Compare the plan with the edges on record; `moves` says which stages have new names, old to new.
@@ -48,7 +52,7 @@ class Migration:
         moves, plan = moves or {}, self._plan
         recorded = await RecordedPlan(self._broker).edges()
         check_moves(moves, plan, recorded)
-        outstanding = await Edges(self._broker).outstanding(list(recorded.keys() | plan.edge_by_name.keys()))
+        outstanding = await self._outstanding(list(recorded.keys() | plan.edge_by_name.keys()))
         found: list[Change] = []
         for edge, record in sorted(recorded.items()):
             n = outstanding[edge]
@@ -63,7 +67,8 @@ class Migration:
             found += [Change("new", edge.name, outstanding[edge.name]) for edge in plan.edges if edge.name in new]
         seen_ms = max((record.seen_ms for record in recorded.values()), default=0)
         likely = likely_moves(recorded, plan, moves), likely_source_moves(recorded, plan, moves)
-        return Changes(plan.name, found, seen_ms, moves, *likely)
+        shards = await Resharding(self._broker, plan).change(sample=sample)
+        return Changes(plan.name, found, seen_ms, moves, *likely, shards)
 
     async def apply(self, changes: Changes, workers: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Carry out the changes; returns how many messages were moved from each edge.
@@ -71,22 +76,41 @@ class Migration:
         Every step is atomic and may be repeated: after an interruption, the same call does the rest. `workers` are
         those alive. Raises StillServed, before anything is changed, if one of them serves an edge that is to be moved.
         """
-        moving, record = Moving(self._broker), RecordedPlan(self._broker)
+        record, resharding = RecordedPlan(self._broker), Resharding(self._broker, self._plan)
         moved = [change for change in changes.changes if change.kind == "moved"]
         _refuse_served([change.edge for change in moved], workers)
+        await resharding.check()
+        counts = Counter[str]()
+        for shard in self._broker.shards:
+            counts.update(await self._apply_in(shard, changes, moved))
+        orphans = await record.orphans(self._plan)
+        left = await self._outstanding([orphan.edge for orphan in orphans])
+        for orphan in orphans:
+            if not left[orphan.edge] and not _worker_of(orphan.edge, workers):
+                await record.drop(orphan)
+        self.shards_moved = await resharding.carry_out()
+        await record.record(self._plan)
+        return {change.edge: counts[change.edge] for change in moved}
+
+    async def _apply_in(self, shard: Broker, changes: Changes, moved: Sequence[Change]) -> Counter[str]:
+        """Carry out the moves in one shard; returns how many messages were moved from each edge."""
+        moving = Moving(shard)
         by_stage = {
             old: {edge.edge: edge.to for edge in moved if old in Edge.parse(edge.edge)} for old in changes.moves
         }
-        await Edges(self._broker).ensure_groups([edge.name for edge in self._plan.edges])
+        await Edges(shard).ensure_groups([edge.name for edge in self._plan.edges])
         for stage in {Edge.parse(change.edge).target for change in moved}:
             await moving.dequeue_all(stage, [edge.edge for edge in moved if Edge.parse(edge.edge).target == stage])
-        counts = {change.edge: await moving.edge(change.edge, change.to) for change in moved}
+        counts = Counter({change.edge: await moving.edge(change.edge, change.to) for change in moved})
         for old, new in changes.moves.items():
             await moving.stage(old, new, by_stage[old])
-        for orphan in await record.orphans(self._plan):
-            if not orphan.outstanding and not _worker_of(orphan.edge, workers):
-                await record.drop(orphan)
-        await record.record(self._plan)
+        return counts
+
+    async def _outstanding(self, edges: Sequence[str]) -> Counter[str]:
+        """Messages waiting, running and delayed on each edge, in all shards."""
+        counts = Counter[str]()
+        for shard in self._broker.shards:
+            counts.update(await Edges(shard).outstanding(edges))
         return counts
 
     def _target(self, edge: str) -> StagePlan:

@@ -231,3 +231,19 @@ class Forwarder:
             if self._tasks is not None:
                 self._tasks.create_task(each.run())
         return each
+
+
+async def flush(broker: Broker) -> None:
+    """Have all that lies in the outboxes of a shard applied, certain to stay so, and removed."""
+    forwarder = Forwarder(broker)
+    running = asyncio.create_task(forwarder.run())
+    flushing = asyncio.create_task(forwarder.flush_until_certain())
+    try:
+        done, _ = await asyncio.wait([running, flushing], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (running, flushing):
+            task.cancel()
+        await asyncio.wait([running, flushing])
+        await forwarder.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import gather
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flowq.broker.client.connection import Link
 from flowq.broker.client.many_servers import ServersDialer
@@ -135,9 +136,52 @@ async def _refuse_if_elsewhere(home: Broker, new: Sequence[Broker]) -> None:
             )
 
 
-async def record_layout(broker: Broker, n_shards: int) -> None:
-    """Put this number of shards into force, whatever was on record: every shard first, what programs go by last."""
-    await gather(*(each.answer(b"HSET", each.keys.heads, LAYOUT_FIELD, n_shards) for each in broker.shards))
+@dataclass(frozen=True, slots=True)
+class LayoutMove:
+    """A move of what is in the shards that has begun and not ended: from how many shards to how many.
+
+    >>> str(LayoutMove(1, 16)), LayoutMove.parse(b"moving 1 16"), LayoutMove.parse(b"16")
+    ('moving 1 16', LayoutMove(before=1, after=16), None)
+    """
+
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        return f"moving {self.before} {self.after}"
+
+    @classmethod
+    def parse(cls, layout: bytes) -> LayoutMove | None:
+        match layout.split(b" "):
+            case [b"moving", before, after]:
+                numbers = _number(before, MOST_SHARDS), _number(after, MOST_SHARDS)
+                return cls(*numbers) if None not in numbers else None  # type: ignore[arg-type]
+            case _:
+                return None
+
+
+async def read_move(broker: Broker) -> LayoutMove | None:
+    """The move that was interrupted, or is under way; None if there is none."""
     home = broker.shards[0]
+    return LayoutMove.parse(await home.answer(b"HGET", home.keys.heads, LAYOUT_FIELD) or b"")
+
+
+async def begin_move(broker: Broker, move: LayoutMove) -> None:
+    """From now on no shard accepts messages but those that this process moves. Shard 0 first: it tells of the move."""
+    home = broker.shards[0]
+    for each in broker.shards:
+        await each.answer(b"HSET", each.keys.heads, LAYOUT_FIELD, str(move))
+    await _record(home, move.after)
+
+
+async def record_layout(broker: Broker, n_shards: int) -> None:
+    """Put this number of shards into force, whatever was on record. Ends a move. Shard 0 last: it tells of that."""
+    home = broker.shards[0]
+    await _record(home, n_shards)
+    for each in reversed(broker.shards):
+        await each.answer(b"HSET", each.keys.heads, LAYOUT_FIELD, n_shards)
+
+
+async def _record(home: Broker, n_shards: int) -> None:
     servers = (SERVERS_FIELD, _n_servers(home)) if _n_servers(home) > 1 else ()
     await home.answer(b"HSET", home.keys.plan, *servers, SHARDS_FIELD, n_shards)

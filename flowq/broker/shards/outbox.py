@@ -123,7 +123,7 @@ def packed(words: Sequence[Any]) -> bytes:
 
 
 def outbox_arguments(
-    keys: Keys, sent: Sequence[Packet], *, layout: int, nonce: int, floor: int
+    keys: Keys, sent: Sequence[Packet], *, layout: int | str, nonce: int, floor: int
 ) -> tuple[list[Any], list[Any]]:
     """Further keys and arguments of a script that puts these into outboxes: what `take_outboxes` reads.
 

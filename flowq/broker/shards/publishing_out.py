@@ -99,7 +99,7 @@ class _Call(Publishing):
         # Its connection may be another one each time, without telling: so each call begins an epoch.
         more_names, more_arguments = outbox_arguments(
             broker.keys, self._crossing,
-            layout=len(broker.shards), nonce=int(broker.world.random() * NONCES), floor=0,
+            layout=broker.layout, nonce=int(broker.world.random() * NONCES), floor=0,
         )  # fmt: skip
         reply = await run_script(
             link, scripts.PUBLISH_OUT, names + more_names, arguments + more_arguments, replicated=replicated

@@ -9,9 +9,8 @@ from functools import partial
 from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
 from flowq.broker.keys import GROUP
-from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, keys_of_run
-from flowq.broker.shards.forwarding import Forwarder
+from flowq.broker.shards.forwarding import flush
 from flowq.broker.shards.waves import in_transit, look
 from flowq.delivery.stored import text_in
 
@@ -67,19 +66,4 @@ class RunsOfShards(Runs):
 
     async def _empty_outboxes(self) -> None:
         """Apply what is in transit: a fresh run removes it where it arrives."""
-        await asyncio.gather(*(_empty(broker) for broker in self._broker.shards))
-
-
-async def _empty(broker: Broker) -> None:
-    forwarder = Forwarder(broker)
-    running = asyncio.create_task(forwarder.run())
-    flushing = asyncio.create_task(forwarder.flush_until_certain())
-    try:
-        done, _ = await asyncio.wait([running, flushing], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in (running, flushing):
-            task.cancel()
-        await asyncio.wait([running, flushing])
-        await forwarder.close()
+        await asyncio.gather(*(flush(broker) for broker in self._broker.shards))

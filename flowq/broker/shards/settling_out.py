@@ -79,7 +79,7 @@ class SettlingOut(Settling):
         has_begun = link.is_open and link.n_opened == self._has_begun
         nonce = -1 if has_begun else int(broker.world.random() * NONCES)
         more_names, more_arguments = outbox_arguments(
-            broker.keys, crossing, layout=len(broker.shards), nonce=nonce, floor=self._epoch
+            broker.keys, crossing, layout=broker.layout, nonce=nonce, floor=self._epoch
         )
         reply = await run_script(link, scripts.SETTLE_OUT, [*names, *more_names], [*arguments, *more_arguments])
         if reply[0] >= 0 and reply[-1]:  # a call that puts nothing has begun none

@@ -60,7 +60,7 @@ class Target:
         keys = self._broker.keys
         targets = [keys.of_target(*parse_descriptor(edge.decode())) for edge in edges]
         names = [keys.stats, keys.heads, keys.inbox, keys.released, *(name for target in targets for name in target)]
-        return names, [self._source, len(self._broker.shards), len(edges), len(entries), *edges]
+        return names, [self._source, self._broker.layout, len(edges), len(entries), *edges]
 
     async def _send(self, link: Link, head: Sequence[Any], entries: Sequence[Entry]) -> list[Any]:
         """The words of an entry were packed by the worker that sent it: they are only put behind each other here."""

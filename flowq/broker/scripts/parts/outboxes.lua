@@ -55,8 +55,7 @@ local function take_outboxes()
   local noted = redis.call('HMGET', heads, unpack(fields)) -- raises if it is of another type
   if noted[1] and noted[1] ~= layout then return nil end
   if n > 0 then
-    check_permissions({'HINCRBY', 'HSET', 'TIME', 'XADD'})
-    check_permissions(TO_REOPEN)
+    check_permissions({'DEL', 'HINCRBY', 'HSET', 'RENAME', 'TIME', 'XADD', 'XRANGE'})
   end
   local epoch = number_of(noted[2])
   for o, box in ipairs(outboxes) do

@@ -1,0 +1,252 @@
+"""Moves what is in Redis from one number of shards to another, while no worker runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from flowq.broker.edges import Edges
+from flowq.broker.migration.giving import Giving
+from flowq.broker.migration.keys_moving import KeysMoving
+from flowq.broker.migration.recorded_plan import RecordedPlan
+from flowq.broker.migration.seen_moving import SeenMoving
+from flowq.broker.migration.shards_change import Contents, EdgeMove, ShardsChange, ShardsMoved
+from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import with_shards
+from flowq.broker.shards.forwarding import flush
+from flowq.broker.shards.layout import LayoutMove, agree_on_layout, begin_move, read_layout, read_move, record_layout
+from flowq.broker.shards.waves import Look, look
+from flowq.broker.workers import Workers
+from flowq.delivery.edge import Edge
+from flowq.errors import UsageError
+from flowq.graph.compilation.placing import Placing
+from flowq.graph.compilation.plan import Plan
+
+_POLL_SECONDS = 0.05
+_NAMED = 5
+
+
+class WorkersAlive(UsageError):
+    """Workers run while what is in the shards would be moved."""
+
+    code = "FQ226"
+
+
+class ShardsHoldSomething(UsageError):
+    """Shards that a pipeline would no longer have still hold messages, dead letters or kept messages."""
+
+    code = "FQ227"
+
+
+class OtherMove(UsageError):
+    """An interrupted move led to another number of shards, and can only be finished or extended."""
+
+    code = "FQ228"
+
+
+class Resharding:
+    """From the number of shards on record to that of a plan.
+
+    Every step is atomic and may be repeated: after an interruption, `carry_out` does the rest. Until it is done, no
+    worker starts and nothing can be pushed.
+    """
+
+    def __init__(self, broker: Broker, plan: Plan) -> None:
+        self._home = broker.shards[0]
+        self._plan = plan
+        self._after = plan.shards
+
+    async def change(self, *, sample: int) -> ShardsChange | None:
+        """What would move; None if the number on record is that of the plan.
+
+        Of each edge up to `sample` messages in each shard are looked at. Raises OtherMove, WrongServers, BrokerError.
+        """
+        move, is_interrupted = await self._move()
+        if move is None:
+            return None
+        brokers = self._open(move)
+        placing, before = Placing(self._plan), brokers[: move.before]
+        edges: list[EdgeMove] = []
+        for edge in self._plan.edges:
+            n_messages, moving = 0, 0.0
+            for broker in before:
+                n = (await Edges(broker).outstanding([edge.name]))[edge.name]
+                share = await Giving(broker, placing).share(edge.name, sample) if n else 0.0
+                n_messages, moving = n_messages + n, moving + n * share
+            if n_messages:
+                edges.append(EdgeMove(edge.name, n_messages, round(moving)))
+        seen = await SeenMoving(self._home, self._plan, move.before).sizes()
+        leaving = await self._left_in(brokers[move.after :], brokers)
+        return ShardsChange(move.before, move.after, is_interrupted, edges, seen, leaving)
+
+    async def check(self) -> None:
+        """Raise WorkersAlive or ShardsHoldSomething if `carry_out` would, and what `change` raises."""
+        move, _ = await self._move()
+        if move is not None:
+            brokers = self._open(move)
+            await self._refuse_living(brokers)
+            await self._refuse_leaving(brokers, move)
+
+    async def carry_out(self) -> ShardsMoved:
+        """Move everything, and put the number into force. Raises as `check` does, before anything is changed."""
+        move, _ = await self._move()
+        if move is None:
+            await agree_on_layout(with_shards(self._home, self._after), self._after)
+            return ShardsMoved()
+        await self.check()
+        brokers = self._open(move)
+        await self._begin(brokers, move)
+        moved = ShardsMoved()
+        await self._move_messages(brokers, moved)
+        await self._move_memory(move, moved)
+        await self._bring_into_run(brokers[: move.after])
+        await record_layout(self._home, move.after)
+        for broker in brokers:
+            broker.moving = ""
+        return moved
+
+    async def _move(self) -> tuple[LayoutMove | None, bool]:
+        """The move that is to be made, and whether it has begun."""
+        begun = await read_move(self._home)
+        if begun is None:
+            recorded = await read_layout(self._home)
+            if recorded is None and await self._home.answer(b"HLEN", self._home.keys.plan):
+                recorded = 1  # it has run without shards
+            is_same = recorded in (None, self._after)
+            return (None if is_same else LayoutMove(recorded or 1, self._after)), False
+        if begun.after == self._after:
+            return begun, True
+        if self._after < max(begun.before, begun.after):
+            raise OtherMove(
+                f'a move of "{self._plan.name}" from {begun.before} to {begun.after} shards was interrupted',
+                hint=f"finish it: write shards={begun.after}, and flowq apply {self._plan.name}",
+            )
+        return LayoutMove(max(begun.before, begun.after), self._after), True
+
+    def _open(self, move: LayoutMove) -> Sequence[Broker]:
+        """The brokers of all shards that there were or will be."""
+        return with_shards(self._home, max(move.before, move.after)).shards
+
+    async def _begin(self, brokers: Sequence[Broker], move: LayoutMove) -> None:
+        """Keep all others out, and let what is in transit arrive."""
+        for broker in brokers:
+            broker.moving = str(move)
+        await begin_move(self._home, move)
+        try:
+            await self._refuse_living(brokers)  # one may have started in between
+            await asyncio.gather(*map(flush, brokers))
+            await self._refuse_leaving(brokers, move)
+        except UsageError:  # nothing has moved yet
+            await record_layout(self._home, move.before)
+            raise
+
+    async def _move_messages(self, brokers: Sequence[Broker], moved: ShardsMoved) -> None:
+        keys = KeysMoving(self._home, self._plan, len(brokers))
+        await keys.stop_queueing()
+        placing = Placing(self._plan)
+        for broker in brokers:
+            await Edges(broker).ensure_groups([edge.name for edge in self._plan.edges])
+            for edge in self._plan.edges:
+                n = await Giving(broker, placing).edge(edge.name)
+                if n:
+                    moved.messages[edge.name] = moved.messages.get(edge.name, 0) + n
+            await flush(broker)
+
+    async def _move_memory(self, move: LayoutMove, moved: ShardsMoved) -> None:
+        """What is remembered goes to its shard, and is forgotten where it was once it is certain to be there."""
+        seen = SeenMoving(self._home, self._plan, move.before)
+        keys = KeysMoving(self._home, self._plan, move.before)
+        await seen.pack()
+
+        async def copy() -> None:
+            moved.values = await seen.copy()
+            await keys.copy()
+
+        await self._until_certain(copy)
+        await seen.forget()
+        await keys.forget()
+        await self._until_certain(keys.note_places)
+
+    async def _until_certain(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write until no failover can undo it: again after the end of a connection, for the next may lead elsewhere."""
+        brokers = self._home.shards
+        while True:
+            before = [broker.epoch for broker in brokers]
+            await write()
+            for broker in brokers:
+                while not (await look(broker, ())).is_certain:
+                    await broker.world.pause(_POLL_SECONDS)
+            if before == [broker.epoch for broker in brokers]:
+                return
+
+    async def _bring_into_run(self, brokers: Sequence[Broker]) -> None:
+        """A shard that has no run yet is in that of shard 0: else the next program would have it forget everything."""
+        run_id = await self._home.answer(b"HGET", self._home.keys.run, b"id")
+        for broker in brokers[1:] if run_id else ():
+            await broker.answer(b"HSET", broker.keys.run, b"id", run_id)
+
+    async def _refuse_living(self, brokers: Sequence[Broker]) -> None:
+        for broker in brokers:
+            workers = Workers(broker)
+            leases = await workers.leases(list(await workers.registered()))
+            living = sorted(name for name, lease in leases.items() if lease is not None)
+            if living:
+                more = f" and {len(living) - _NAMED} more" * (len(living) > _NAMED)
+                raise WorkersAlive(
+                    f'"{self._plan.name}" is still served by {", ".join(living[:_NAMED])}{more}',
+                    hint="stop all workers; one that was killed counts until its lease ends",
+                )
+
+    async def _refuse_leaving(self, brokers: Sequence[Broker], move: LayoutMove) -> None:
+        leaving = await self._left_in(brokers[move.after :], brokers)
+        if leaving:
+            raise ShardsHoldSomething(
+                f"{len(leaving)} of the shards that would go still hold something: "
+                + "; ".join(map(_described, leaving[:_NAMED])),
+                hint="let the pipeline finish, and retry or remove its dead letters: flowq dlq "
+                + f"{self._plan.name}; kept messages go with flowq purge",
+            )
+
+    async def _left_in(self, leaving: Sequence[Broker], brokers: Sequence[Broker]) -> list[Contents]:
+        """What shards hold that would go. Empty ones are left out."""
+        if not leaving:
+            return []
+        edges = list((await RecordedPlan(self._home).edges()).keys() | self._plan.edge_by_name.keys())
+        stages = sorted({Edge.parse(edge).target for edge in edges})
+        looks = await asyncio.gather(*(look(broker, edges) for broker in brokers))
+        found = [
+            Contents(
+                broker.shard,
+                looks[broker.shard].outstanding,
+                await _length(broker, broker.keys.dead, stages),
+                await _length(broker, broker.keys.kept, stages),
+                _in_transit(looks, broker.shard),
+            )
+            for broker in leaving
+        ]
+        return [each for each in found if not each.is_empty]
+
+
+async def _length(broker: Broker, kind: Callable[[str], str], stages: Sequence[str]) -> int:
+    return sum([await broker.answer(b"XLEN", kind(stage)) for stage in stages])
+
+
+def _in_transit(looks: Sequence[Look], shard: int) -> int:
+    """Messages in transit to or from a shard."""
+    by_shard = {each.shard: each for each in looks}
+    return sum(
+        max(0, head.total - (seen.total if (seen := by_shard[to].inbox.get(each.shard)) else 0))
+        for each in looks
+        for to, head in each.heads.items()
+        if shard in (each.shard, to) and to in by_shard
+    )
+
+
+def _described(each: Contents) -> str:
+    parts = {
+        "messages": each.messages,
+        "dead letters": each.dead_letters,
+        "kept messages": each.kept,
+        "messages in transit": each.in_transit,
+    }
+    return f"shard {each.shard}: " + ", ".join(f"{n:,} {what}" for what, n in parts.items() if n)

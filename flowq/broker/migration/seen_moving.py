@@ -1,0 +1,184 @@
+"""Moves what deduplicating stages have seen to the shards in which its messages live."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flowq.broker import scripts
+from flowq.broker.migration.scanning import scan
+from flowq.broker.migration.seen_values import SeenForm
+from flowq.broker.migration.shards_change import SeenMove
+from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs
+from flowq.delivery.placement import CELL_BYTES, CELLS, cell_in, cell_of, cell_of_hash, cells
+from flowq.errors import UsageError
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.kinds import PlacedBy
+
+_BUCKETS_PER_STEP = 100
+_PACKED_PER_STEP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    number: int
+    text: bytes
+
+
+class SeenMoving:
+    """Moves, or copies, what the stages of a plan have seen. The plan has the number of shards that is to be.
+
+    Where a stored value tells its cell, it is moved. A stage that deduplicates by one key and is placed by another has
+    stored values without a cell while it had one shard: each shard that may need them gets all of these.
+    """
+
+    def __init__(self, broker: Broker, plan: Plan, n_before: int) -> None:
+        """`n_before`: how many shards there were, whose values these are."""
+        self._brokers = broker.shards
+        self._before = broker.shards[:n_before]
+        self._stages = [stage for stage in plan.consumers if stage.dedup is not None]
+        self._n_shards = plan.shards
+        self._shards = cells(plan.shards)
+
+    async def sizes(self) -> list[SeenMove]:
+        """How many values each stage remembers, and whether all shards get all of them."""
+        found: list[SeenMove] = []
+        for stage in self._stages:
+            n, is_copied = 0, False
+            for broker in self._before:
+                about = await broker.answer(b"HGET", _key(broker, stage), b"about")
+                form = SeenForm.parse(about, is_timed=_is_timed(stage)) if about else None
+                if form and about:
+                    n, is_copied = n + int(about.split(b" ")[2]), is_copied or self._place(form, stage) is None
+            if n:
+                found.append(SeenMove(stage.name, n, is_copied))
+        return found
+
+    async def pack(self) -> None:
+        """Pack what earlier versions have stored, so that there is one form. Raises UsageError if that is not possible.
+
+        It is not while a worker of such a version is registered.
+        """
+        for broker in self._brokers:
+            await Runs(broker).take_over_seen([stage.name for stage in self._stages])
+            for stage in self._stages:
+                await _pack(broker, stage)
+
+    async def copy(self) -> int:
+        """Have every value remembered in each shard where it lives; returns how many were sent to others."""
+        return sum([await self._copy(broker, stage) for broker in self._before for stage in self._stages])
+
+    async def forget(self) -> None:
+        """Forget, in each shard, the values that live in others, which must be certain to remember them."""
+        for broker in self._before:
+            for stage in self._stages:
+                await self._forget(broker, stage)
+
+    async def _copy(self, broker: Broker, stage: StagePlan) -> int:
+        form = await _form(broker, stage)
+        if form is None:
+            return 0
+        place, n, texts = self._place(form, stage), 0, defaultdict[int, list[bytes]](list)
+        n_read = 0
+        async for bucket in _buckets(broker, stage):
+            n_read += 1
+            if place is None:
+                whole = form.whole(bucket.number, bucket.text)
+                for shard in range(self._n_shards) if whole else ():
+                    if shard != broker.shard:
+                        texts[shard].append(whole)
+            else:
+                split = form.split(bucket.number, bucket.text, place, broker.shard)
+                n += split.n_gone
+                for shard, text in split.texts.items():
+                    texts[shard].append(text)
+            if n_read % _BUCKETS_PER_STEP == 0:
+                await self._add(stage, form, texts)
+                texts.clear()
+        await self._add(stage, form, texts)
+        return n
+
+    async def _add(self, stage: StagePlan, form: SeenForm, texts: dict[int, list[bytes]]) -> None:
+        for shard, some in texts.items():
+            arguments = int(form.is_timed), form.n_bytes, form.set_back_ms
+            names = _names(self._brokers[shard], stage)
+            if not await self._brokers[shard].script(scripts.ADD_SEEN, names, *arguments, *some):
+                raise _is_in_an_old_form(stage)
+
+    async def _forget(self, broker: Broker, stage: StagePlan) -> None:
+        form = await _form(broker, stage)
+        place = self._place(form, stage) if form else None
+        if form is None or place is None:
+            return
+        arguments: list[Any] = []
+        async for bucket in _buckets(broker, stage):
+            split = form.split(bucket.number, bucket.text, place, broker.shard)
+            if split.n_gone:
+                arguments += (bucket.number, bucket.text, split.left, split.n_gone)
+            if len(arguments) >= 4 * _BUCKETS_PER_STEP:
+                await broker.script(scripts.DROP_SEEN, [_key(broker, stage)], *arguments)
+                arguments.clear()
+        if arguments:
+            await broker.script(scripts.DROP_SEEN, [_key(broker, stage)], *arguments)
+
+    def _place(self, form: SeenForm, stage: StagePlan) -> Callable[[bytes], int | None] | None:
+        """The shard of a stored value; None if that cannot be known."""
+        shards = self._shards
+        match stage.placed_by:
+            case PlacedBy.DEDUP:
+                return lambda value: shards[cell_of_hash(value)]
+            case PlacedBy.STAGE:
+                home = shards[cell_of(stage.name.encode())]
+                return lambda _: home
+            case PlacedBy.RATE | PlacedBy.FIELD:
+                n_bytes = stage.dedup_memory.hash_bytes if stage.dedup_memory else 0
+                if form.n_bytes < n_bytes + CELL_BYTES:
+                    return None
+                return lambda value: shards[cell_in(value, n_bytes) % CELLS]
+            case _:
+                return None
+
+
+async def _pack(broker: Broker, stage: StagePlan) -> None:
+    memory = stage.dedup_memory
+    has_latest = bool(memory and memory.places)
+    names = [*_names(broker, stage), *([broker.keys.latest(stage.name)] if has_latest else ())]
+    is_timed = bool(memory and memory.ttl_ms)
+    while left := await broker.script(scripts.PACK_SEEN, names, int(is_timed), int(has_latest), _PACKED_PER_STEP):
+        if left < 0:
+            raise _is_in_an_old_form(stage)
+
+
+def _is_in_an_old_form(stage: StagePlan) -> UsageError:
+    return UsageError(
+        f"what {stage.name} has seen is stored as flowq did before it could pack it",
+        hint="stop the workers of the earlier version; one that was killed counts until its lease ends",
+    )
+
+
+async def _form(broker: Broker, stage: StagePlan) -> SeenForm | None:
+    about = await broker.answer(b"HGET", _key(broker, stage), b"about")
+    return None if about is None else SeenForm.parse(about, is_timed=_is_timed(stage))
+
+
+async def _buckets(broker: Broker, stage: StagePlan) -> AsyncIterator[_Bucket]:
+    async for field, text in scan(broker, b"HSCAN", _key(broker, stage)):
+        if field.isdigit():
+            yield _Bucket(int(field), text)
+
+
+def _is_timed(stage: StagePlan) -> bool:
+    return stage.dedup_memory is not None and stage.dedup_memory.ttl_ms is not None
+
+
+def _key(broker: Broker, stage: StagePlan) -> str:
+    return (broker.keys.seen_until if _is_timed(stage) else broker.keys.seen)(stage.name)
+
+
+def _names(broker: Broker, stage: StagePlan) -> list[str]:
+    keys = broker.keys
+    kinds = (keys.seen_until, keys.unpacked_until) if _is_timed(stage) else (keys.seen, keys.unpacked)
+    return [*(key(stage.name) for key in kinds), keys.workers]

@@ -1,0 +1,75 @@
+"""Reads the buckets in which a stage keeps what it has seen: see `parts/seen.lua`. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_ABOUT = re.compile(rb"(\d+) (\d+) (\d+) ([01])(?: (\d+) (\d+) (\d+))?")
+_TIMES_BYTES, _UNITS_BYTES = 7, 2
+
+
+@dataclass(frozen=True, slots=True)
+class SeenForm:
+    """How the values of one stage in one shard are packed.
+
+    A bucket stores the first bytes of its values: the rest follows from its number.
+    """
+
+    n_bytes: int
+    n_buckets: int
+    set_back_ms: int
+    is_timed: bool
+
+    @classmethod
+    def parse(cls, about: bytes, *, is_timed: bool) -> SeenForm | None:
+        """None for what flowq did not write.
+
+        >>> SeenForm.parse(b"10 3 40 0", is_timed=False)
+        SeenForm(n_bytes=10, n_buckets=3, set_back_ms=0, is_timed=False)
+        """
+        found = _ABOUT.fullmatch(about)
+        if found is None or is_timed != (found[5] is not None):
+            return None
+        return cls(int(found[1]), int(found[2]), int(found[5] or 0), is_timed)
+
+    def _stored(self, bucket: int) -> int:
+        """How many bytes of a value a bucket stores."""
+        level: int = self.n_buckets.bit_length() - 1
+        half = 1 << level
+        is_split = bucket < self.n_buckets - half or bucket >= half
+        return self.n_bytes - (level + is_split) // 8
+
+    def split(self, bucket: int, text: bytes, shard_of: Callable[[bytes], int | None], here: int) -> Split:
+        """What of a bucket lives in which other shard, and what remains. `shard_of`: None for a value that stays."""
+        first, n_tail = (_TIMES_BYTES, _UNITS_BYTES) if self.is_timed else (0, 0)
+        n_stored = self._stored(bucket)
+        rest = bucket.to_bytes(8)[8 - (self.n_bytes - n_stored) :] if n_stored < self.n_bytes else b""
+        times, remaining, n_gone = text[:first], [text[:first]], 0
+        texts: defaultdict[int, list[bytes]] = defaultdict(list)
+        width = n_stored + n_tail
+        for at in range(first, len(text) - width + 1, width):
+            value, tail = text[at : at + n_stored] + rest, text[at + n_stored : at + width]
+            shard = shard_of(value)
+            if shard is None or shard == here:
+                remaining.append(text[at : at + width])
+                continue
+            texts[shard].append(value + tail)
+            n_gone += 1
+        left = b"".join(remaining) if len(remaining) > 1 else b""
+        return Split({shard: times + b"".join(values) for shard, values in texts.items()}, left, n_gone)
+
+    def whole(self, bucket: int, text: bytes) -> bytes:
+        """A bucket with all bytes of its values."""
+        return self.split(bucket, text, lambda _: -1, 0).texts.get(-1, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A bucket, divided: by other shard, its values there with all of their bytes; and what remains."""
+
+    texts: dict[int, bytes]
+    left: bytes
+    n_gone: int
