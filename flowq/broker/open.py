@@ -26,8 +26,8 @@ from flowq.broker.shards.layout import read_layout
 from flowq.errors import BrokerLoading, BrokerUnavailable, UsageError
 from flowq.large_bodies.store import BodyStore
 from flowq.settings import Settings
+from flowq.settings.project import MEMORY
 
-MEMORY = "memory"
 CLAIMS = "claims"
 _LOADING_POLL_SECONDS = 0.2
 

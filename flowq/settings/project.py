@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
 
 EMBEDDED = "embedded"
+MEMORY = "memory"
 DATA_FOLDER = ".flowq"
 
 
@@ -124,6 +125,11 @@ class Settings:
     def is_embedded(self) -> bool:
         """Whether flowq runs the server itself, in `data_folder`."""
         return self.redis is None or self.redis.partition(":")[0] == EMBEDDED
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the server lives in this process, where no other process can reach it."""
+        return self.redis == MEMORY
 
     @property
     def data_folder(self) -> Path:

@@ -93,6 +93,12 @@ class TestWhere:
         assert counting.shown == [(number, run.pid) for number in range(20)]
         assert not (counting.project.folder / ".flowq").exists()
 
+    def test_memory_as_the_redis_runs_everything_in_this_process_too(self, counting: Counting) -> None:
+        run = counting.run("--redis", "memory", "--workers", "2")
+
+        assert run.wait() == 0, run.stderr
+        assert counting.shown == [(number, run.pid) for number in range(20)]
+
     def test_dead_letters_of_an_in_memory_run_are_printed_at_once(self, counting: Counting) -> None:
         run = counting.run("--memory", bad=3)
 

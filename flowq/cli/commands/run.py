@@ -185,6 +185,7 @@ def command(
     loaded = found.tuned(settings.with_stages(for_stages))
     log_setup.after_import()
     plan = loaded.pipeline.plan
+    memory = memory or settings.is_in_memory
     stages = _selected(plan, _names(stage), _names(exclude))
     is_whole = len(stages) == len(plan.stages)
     session = Session(

@@ -16,7 +16,7 @@ from flowq import __version__
 from flowq.broker.embedded.other_folders import messages_elsewhere
 from flowq.broker.inspection.diagnosis import refuse_old, start_up_findings, store_findings
 from flowq.broker.inspection.health import ServerHealth
-from flowq.broker.open import MEMORY, open_broker
+from flowq.broker.open import open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
@@ -35,6 +35,7 @@ from flowq.runtime.process.slot import Duty
 from flowq.runtime.process.starting import start_run
 from flowq.runtime.process.supervisor import Supervisor
 from flowq.runtime.run import Run, RunOptions
+from flowq.settings.project import MEMORY
 
 if TYPE_CHECKING:
     from flowq.cli.framework.loading import Loaded

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flowq.broker.open import MEMORY
 from flowq.broker.records import WHOLE, FailureCount, Snapshot
 from flowq.broker.runs import StageBalance
 from flowq.cli.framework.invocation import as_typed
@@ -16,6 +15,7 @@ from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.kinds import Kind
 from flowq.printable import printable
+from flowq.settings.project import MEMORY
 from flowq.wording.quantities import counted, rate_words
 
 if TYPE_CHECKING:
