@@ -118,6 +118,7 @@ class Channel:
         self._missing_since: float | None = None
         self._hope_seconds, self._hope_at = _FIRST_HOPE_SECONDS, 0.0
         self._has_asked = False
+        self._most_entries = MOST_ENTRIES  # fewer while calls are more than the target accepts
         self._gap: tuple[EntryId, float] | None = None  # the cursor at which it was found, and when
         self._look_at_gap_at = 0.0
 
@@ -175,6 +176,14 @@ class Channel:
         self._hope_at = now + self._hope_seconds
         self._hope_seconds *= 2
 
+    def fitted(self) -> None:
+        """The target has taken a call: the next one may carry more."""
+        self._most_entries = min(MOST_ENTRIES, 2 * self._most_entries)
+
+    def was_too_much(self, n_entries: int) -> None:
+        """The target has refused a call with so many entries for its size: the next one carries half of them."""
+        self._most_entries = max(1, n_entries // 2)
+
     def found_gap(self, now: float) -> None:
         """The target lacks what comes before the first entry that the outbox still has."""
         assert self.cursor is not None
@@ -202,7 +211,7 @@ class Channel:
             return self._step_at_gap(self.cursor, self._gap[1], now)
         chain = self._proven_chain()
         if chain and chain[0].before == self.cursor.id:
-            return Offer(within_limits([each.entry for each in chain], self.cursor.total))
+            return Offer(self.within_limits([each.entry for each in chain], self.cursor.total))
         if self._missing_since is None:
             self._missing_since, self._has_asked = now, False
         patience = self._missing_since + _PATIENCE_SECONDS - now
@@ -213,7 +222,7 @@ class Channel:
         if now < self._hope_at:
             return Wait(min(patience, self._hope_at - now))
         entries = [each.entry for each in chain]  # another forwarder may have sent what is missing
-        return Offer(within_limits(entries, entries[0].total))
+        return Offer(self.within_limits(entries, entries[0].total))
 
     def _step_at_gap(self, cursor: Mark, since: float, now: float) -> Step:
         if now < self._look_at_gap_at:
@@ -237,15 +246,14 @@ class Channel:
                 n_proven = n + 1
         return self._memory[:n_proven]
 
-
-def within_limits(entries: Sequence[Entry], total_before: int) -> Sequence[Entry]:
-    """As many of the first of these entries as one call may carry, at least one."""
-    n_bytes = 0
-    for n, entry in enumerate(entries[:MOST_ENTRIES]):
-        n_bytes += len(entry.call)
-        if n and (n_bytes > MOST_BYTES or entry.total - total_before > MOST_MESSAGES):
-            return entries[:n]
-    return entries[:MOST_ENTRIES]
+    def within_limits(self, entries: Sequence[Entry], total_before: int) -> Sequence[Entry]:
+        """As many of the first of these entries as one call may carry, at least one."""
+        n_bytes = 0
+        for n, entry in enumerate(entries[: self._most_entries]):
+            n_bytes += len(entry.call)
+            if n and (n_bytes > MOST_BYTES or entry.total - total_before > MOST_MESSAGES):
+                return entries[:n]
+        return entries[: self._most_entries]
 
 
 def _id_of(each: _Remembered) -> EntryId:

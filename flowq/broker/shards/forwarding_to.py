@@ -11,13 +11,18 @@ from typing import assert_never
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Retention
-from flowq.broker.shards.channel import Ask, Bridge, Channel, EntryId, Mark, Offer, Read, Wait, within_limits
+from flowq.broker.shards.channel import Ask, Bridge, Channel, EntryId, Mark, Offer, Read, Wait
 from flowq.broker.shards.node_links import NodeLink, NodeLinks
 from flowq.broker.shards.outbox import Entry, address, messages_in
+from flowq.broker.shards.outbox_contents import messages_of
 from flowq.broker.shards.outboxes import Outboxes
 from flowq.broker.shards.replicas import is_alone, replication
 from flowq.broker.shards.target import Target
-from flowq.errors import BrokerError
+from flowq.errors import BrokerError, RequestCutOff
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+_TRIES_BEFORE_WARNING = 3
+_MOST_IDS = 5
 
 log = logging.getLogger("flowq.broker")
 
@@ -46,6 +51,7 @@ class ForwardingTo:
         self._target = Target(broker, source)
         self._now = broker.world.monotonic
         self._has_work = asyncio.Event()
+        self._too_large: tuple[bytes, int] = b"", 0  # the entry that the target does not accept, and how often
 
     def wake(self) -> None:
         """Something has changed."""
@@ -72,6 +78,9 @@ class ForwardingTo:
                 continue
             try:
                 await self._take(step)
+            except RequestCutOff:
+                self.channel.lost_touch()
+                await self._pause_if_too_large()
             except BrokerError:
                 self.channel.lost_touch()
                 raise
@@ -92,7 +101,7 @@ class ForwardingTo:
                     self.channel.refused(self._now())
             case Read(after, up_to):
                 entries = await self._outboxes.read(self.to, after, up_to)
-                if not entries or not await self._offer(link, within_limits(entries, entries[0].total)):
+                if not entries or not await self._offer(link, self.channel.within_limits(entries, entries[0].total)):
                     self._note_gap()
             case Bridge(gap):
                 await self._bridge(link, gap)
@@ -101,7 +110,13 @@ class ForwardingTo:
 
     async def _offer(self, link: NodeLink, entries: Sequence[Entry]) -> bool:
         """Have the target apply entries. Returns whether they fit behind what it has applied."""
-        applied = await self._target.apply(link, entries)
+        try:
+            applied = await self._target.apply(link, entries)
+        except RequestCutOff as error:
+            self._note_cut_off(entries, error)
+            raise
+        self.channel.fitted()
+        self._too_large = b"", 0
         known = {EntryId.parse(entry.id): entry.total for entry in entries}
         before = self.channel.cursor
         total = known.get(applied.cursor, before.total if before is not None else 0)
@@ -109,6 +124,29 @@ class ForwardingTo:
         self.outstanding.update(applied.outstanding)
         self._on_outstanding({address(self.to, edge): n for edge, n in applied.outstanding.items()})
         return not applied.is_gap
+
+    def _note_cut_off(self, entries: Sequence[Entry], error: RequestCutOff) -> None:
+        """Send less next time. One entry cannot be divided: it stays, and what is behind it, until it is accepted."""
+        self.channel.was_too_much(len(entries))
+        if len(entries) > 1:
+            return
+        (entry,) = entries
+        known, n_times = self._too_large
+        n_times = n_times + 1 if known == entry.id else 1
+        self._too_large = entry.id, n_times
+        if n_times == _TRIES_BEFORE_WARNING:
+            ids = [each.header.partition(b" ")[0].decode() for each in messages_of(entry.n_words, entry.call)]
+            log.warning(
+                "shard %d does not accept what shard %d has for it: %s, %d bytes; all that is behind it waits. Raise "
+                "proto-max-bulk-len and client-query-buffer-limit of the Redis of shard %d (%s)",
+                *(self.to, self._source, _listed(ids), len(entry.call), self.to, error.detail or error),
+            )
+
+    async def _pause_if_too_large(self) -> None:
+        _, n_times = self._too_large
+        if n_times:
+            seconds = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(n_times, 10))
+            await self._broker.world.pause(seconds)
 
     def _note_cursor(self, cursor: Mark, link: NodeLink) -> None:
         self.channel.answered(cursor)
@@ -155,3 +193,9 @@ class ForwardingTo:
             link.is_alone = (link.is_alone and not state.online) or await is_alone(state, broker)
             for each in channels:
                 each.retention.look(state, link, each._now(), is_alone=link.is_alone)
+
+
+def _listed(message_ids: Sequence[str]) -> str:
+    more = len(message_ids) - _MOST_IDS
+    named = ", ".join(message_ids[:_MOST_IDS])
+    return f"message{'s' * (len(message_ids) > 1)} {named}" + (f" and {more} more" if more > 0 else "")

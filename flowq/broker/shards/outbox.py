@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What one call puts into one outbox: a single entry.
+    """What one call puts into one outbox as one entry.
 
     `call`: words for `apply.lua`, as RESP bulk strings, so that a forwarder sends them on without reading them.
     `edges`: a line for each edge, from which follows which keys that call needs.
@@ -58,6 +58,9 @@ class Entry:
     n_messages: int
 
 
+MOST_ENTRY_BYTES = 800_000
+"""What an entry holds, unless it is a single message: any Redis accepts as much, whatever its limits are set to."""
+_BYTES_BESIDE = 100
 NONCES = 1024
 """How many epochs can begin in one millisecond, each with another id."""
 OnSent = Callable[[Sequence[Entry]], None]
@@ -88,11 +91,46 @@ def parse_descriptor(text: str) -> tuple[str, DedupMemory | None]:
 
 
 def packets(groups: Sequence[Group], shards: Sequence[int]) -> list[Packet]:
-    """One packet for each of these shards, in order of their numbers; `groups[i]` goes to `shards[i]`."""
+    """Packets for these shards, in order of their numbers; `groups[i]` goes to `shards[i]`.
+
+    One for each, or several of `MOST_ENTRY_BYTES` at most: in one, messages that the target would take one by one could
+    be more than it takes, and what comes behind it would wait.
+    """
     by_shard: dict[int, list[Group]] = {}
     for shard, group in zip(shards, groups, strict=True):
         by_shard.setdefault(shard, []).append(group)
-    return [_packet(shard, by_shard[shard]) for shard in sorted(by_shard)]
+    return [_packet(shard, part) for shard in sorted(by_shard) for part in _parts(by_shard[shard])]
+
+
+def _parts(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
+    """The messages of groups in the same order, in parts that are small enough for an entry."""
+    if sum([_size(each) for group in groups for each in (*group.outputs, *group.delayed)]) <= MOST_ENTRY_BYTES:
+        yield groups
+        return
+    part, n_bytes = list[Group](), 0
+    for group in groups:
+        for is_delayed, messages in enumerate((group.outputs, group.delayed)):
+            first = 0
+            for n, message in enumerate(messages):
+                size = _size(message)
+                if n_bytes and n_bytes + size > MOST_ENTRY_BYTES:
+                    yield [*part, *_piece(group, messages[first:n], is_delayed=bool(is_delayed))]
+                    part, n_bytes, first = [], 0, n
+                n_bytes += size
+            part += _piece(group, messages[first:], is_delayed=bool(is_delayed))
+    yield part
+
+
+def _piece(group: Group, messages: Sequence[Output], *, is_delayed: bool) -> list[Group]:
+    """Some messages of a group, as a group of their own; none if there are none."""
+    if not messages:
+        return []
+    empty = list[Output]()
+    return [group._replace(outputs=empty if is_delayed else messages, delayed=messages if is_delayed else empty)]
+
+
+def _size(message: Output) -> int:
+    return len(message.header) + len(message.body) + _BYTES_BESIDE
 
 
 def _packet(to: int, groups: Sequence[Group]) -> Packet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ async def sent_after(broker: Broker, to: int, entry_id: str, most: int) -> tuple
     """
     first = f"({entry_id}" if entry_id else "-"
     entries: Sequence[Any] = await broker.answer(b"XRANGE", broker.keys.outbox_of(str(to)), first, b"+", b"COUNT", most)
-    found = [sent for _, fields in entries for sent in _sent_in(dict(pairs(fields)))]
+    stored = [dict(pairs(fields)) for _, fields in entries]
+    found = [sent for each in stored for sent in messages_of(count_in(each.get(b"w", b"")), each.get(b"c", b""))]
     return found, text_in(entries[-1][0]) if len(entries) == most else ""
 
 
@@ -39,10 +40,11 @@ async def applied_up_to(broker: Broker, source: int) -> str:
     return text_in(stored or b"").partition(" ")[0]
 
 
-def _sent_in(fields: Mapping[bytes, bytes]) -> Iterator[Sent]:
+def messages_of(n_words: int, call: bytes) -> Iterator[Sent]:
+    """The messages of an entry, by the words of its call; those before what another program has spoiled."""
     reader = Reader()
-    reader.feed(fields.get(b"c", b""))
-    words: list[Any] = [reader.gets() for _ in range(count_in(fields.get(b"w", b"")))]
+    reader.feed(call)
+    words: list[Any] = [reader.gets() for _ in range(n_words)]
     at = 1
     try:
         for _ in range(int(words[0])):

@@ -217,3 +217,20 @@ async def test_an_idle_forwarder_asks_at_most_ten_commands_a_second(real_dialer:
 async def _n_commands(shard: Shard) -> int:
     found = await shard.broker.answer(b"INFO", b"stats")
     return int(found.partition(b"total_commands_processed:")[2].split()[0])
+
+
+async def test_a_large_call_is_several_entries_that_follow_each_other(source: Shard, target: Shard) -> None:
+    bodies = [b"%d" % n + b"x" * 300_000 for n in range(5)]
+    async with forwarding(Forwarder(source.broker)) as forwarder:
+        await send(source, b"before", to=forwarder)
+        await source.publishing.publish(THERE, [crossing(body) for body in bodies])
+        first, second, third = source.sent
+        assert (first.id, second.id) == (second.before, third.before)
+        assert [entry.total for entry in source.sent] == [3, 5, 6]
+        forwarder.note(source.sent)
+        await forwarder.flush_until_certain()
+
+        assert await target.bodies() == [b"before", *bodies]
+        assert await source.fields(source.keys.heads) | {b"1": b"%b 6" % third.id} == await source.fields(
+            source.keys.heads
+        )

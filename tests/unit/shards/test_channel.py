@@ -177,6 +177,20 @@ def test_a_call_carries_no_more_entries_messages_or_bytes_than_its_limits() -> N
     assert channel(head="5-2", cursor="0-0", memory=large).next_step(0) == Offer(large[:1])
 
 
+def test_a_call_that_is_too_much_for_the_target_is_halved_and_grows_again() -> None:
+    entries = [entry(f"5-{n}", f"5-{n - 1}" if n > 1 else "0-0", n) for n in range(1, 9)]
+    made = channel(head="5-8", cursor="0-0", memory=entries)
+
+    made.was_too_much(8)
+    assert made.next_step(0) == Offer(entries[:4])
+    made.was_too_much(4)
+    made.was_too_much(2)
+    made.was_too_much(1)
+    assert made.next_step(0) == Offer(entries[:1])
+    made.fitted()
+    assert made.next_step(0) == Offer(entries[:2])
+
+
 def test_a_channel_is_clogged_by_messages_that_the_target_does_not_take() -> None:
     made = Channel(1)
     made.remember(entry("5-1", "0-0", CLOGGED_MESSAGES))

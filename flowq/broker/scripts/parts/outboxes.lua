@@ -1,4 +1,4 @@
--- Puts what a call has for other shards into the outboxes of its own shard: one entry in each.
+-- Puts what a call has for other shards into the outboxes of its own shard: an entry in each, or several if it is large.
 --
 -- An entry has an id `epoch-number`, and the fields `p`, the id of the entry before it; `n`, how many messages were sent up
 -- to and with it; `e`, for each edge a line that says which keys it needs; `w`, how many words `c` has; `c`, the words for
@@ -89,9 +89,12 @@ local function put_entries(outboxes, stats, stage)
   if outboxes.nonce >= 0 or epoch == 0 then
     epoch = math.max(epoch + 1, outboxes.floor + 1, now_ms() * 1024 + math.max(0, outboxes.nonce))
   end
-  local noted = {'epoch', string.format('%.0f', epoch)}
+  local noted, last = {'epoch', string.format('%.0f', epoch)}, {}
   for o, box in ipairs(outboxes) do
-    local id = string.format('%.0f-%.0f', epoch, box.epoch == epoch and box.number + 1 or 1)
+    local earlier = last[box.to] -- of this call
+    if earlier then box.head, box.sent, box.epoch, box.number = earlier.id, earlier.sent, epoch, earlier.number end
+    local number = box.epoch == epoch and box.number + 1 or 1
+    local id = string.format('%.0f-%.0f', epoch, number)
     local sent = string.format('%.0f', box.sent + box.n_messages)
     local fields = {'p', box.head, 'n', sent, 'e', box.edges, 'w', box.n_words, 'c', box.call}
     local err = try('XADD', box.key, id, unpack(fields)).err
@@ -102,6 +105,7 @@ local function put_entries(outboxes, stats, stage)
       restore_outbox(box)
       redis.call('XADD', box.key, id, unpack(fields))
     end
+    last[box.to] = {id = id, sent = sent, number = number}
     noted[#noted + 1], noted[#noted + 2] = box.to, id .. ' ' .. sent
     put[o], total = id .. ' ' .. box.head .. ' ' .. sent, total + box.n_messages
   end
