@@ -130,9 +130,7 @@ class Keys:
     audit = _Key("audit")  # stream: the last actions of users, by command or on the web page
     run = _Key("run")  # hash: the current run, its sources and their states
     plan = _Key("plan")  # hash: edge of this or an earlier version of the pipeline -> what it accepts, as JSON
-    heads = _Key(
-        "heads"
-    )  # hash: shard -> last entry of its outbox here; also `epoch`, and `layout`: the number of shards
+    heads = _Key("heads")  # hash: shard -> last entry in the outbox for it; `epoch`; `layout`, the number of shards
     inbox = _Key("inbox")  # hash: shard -> last entry of its outbox that was applied here
     probe = _Key("probe")  # string: written before WAIT, which waits for what its own connection wrote
     scratch = _Key("scratch")  # first part of temporary keys that try what this user of Redis may do

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from flowq.broker import scripts
+from flowq.broker.inspection.merging.channels import channels_reading, in_transit
 from flowq.broker.inspection.merging.snapshots import states_of_edges
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.channels import channels_reading, in_transit
 from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.graph.compilation.plan import EdgePlan
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
+from flowq.broker.inspection.merging.channels import Channels, InTransit, channels_reading, in_transit
 from flowq.broker.inspection.merging.figures import merged_throughput
 from flowq.broker.inspection.merging.readings import merged_stats
 from flowq.broker.inspection.merging.snapshots import lost_messages, merged_snapshot
@@ -13,7 +14,6 @@ from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
-from flowq.broker.shards.channels import Channels, InTransit, channels_reading, in_transit
 from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.worker_health import WorkerHealth, workers_of

@@ -1,4 +1,4 @@
-"""Which worker serves which shards: everyone decides alike, all are served, nobody has more than one more than others."""
+"""Which worker serves which shards: all of them decide alike, all shards are served, and loads differ by at most one."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def test_all_workers_decide_alike_whatever_order_they_hear_of_each_other_in(work
     assert assign(workers, n_shards) == assign(workers[::-1], n_shards)
 
 
-def test_a_worker_alone_serves_all_shards_and_nobody_none() -> None:
+def test_a_worker_alone_serves_all_shards_and_no_worker_none() -> None:
     assert assign(["a"], 3) == {"a": frozenset({0, 1, 2})}
     assert assign([], 3) == {}

@@ -1,4 +1,4 @@
-"""A pipeline with several shards, run by programs: everything arrives in its shard, and the run ends when all is done."""
+"""A pipeline with several shards, run by programs: all arrives in its shard, and the run ends when all is done."""
 
 from __future__ import annotations
 

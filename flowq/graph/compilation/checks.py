@@ -122,7 +122,7 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
 
 
 def check_shards(pipeline: str, place: Place | None, shards: object, problems: Problems) -> None:
-    """A pipeline can be divided into that many shards."""
+    """The number of shards is one that a pipeline can have."""
     try:
         number_of_shards(shards)
     except ValueError as error:

@@ -10,7 +10,7 @@ COPIES = 2
 
 
 def assign(workers: Collection[str], n_shards: int, copies: int = COPIES) -> Mapping[str, frozenset[int]]:
-    """The shards of each worker, the same whoever asks.
+    """The shards of each worker: every process that asks gets the same answer.
 
     Each shard has min(copies, workers) workers, and the loads of two workers differ by at most one. As far as that
     allows, a worker has the shards for which it ranks highest: few change hands when workers come and go.

@@ -75,6 +75,6 @@ class ShardLane(Lane):
                 await self.forwarder.flush_until_certain()
 
     async def end_jobs(self) -> None:
-        """As in `Lane`. What is still in the outboxes is found by whoever serves the shard next."""
+        """As in `Lane`. What is still in the outboxes is found by the next worker of the shard."""
         await super().end_jobs()
         await self.forwarder.close()

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from flowq.broker.client.rounds import Rounds, together
 from flowq.broker.inspection.dead_workers import DeadWorker
+from flowq.broker.inspection.merging.channels import Channels, channels_reading, in_transit
 from flowq.broker.inspection.merging.figures import (
     merged_edge,
     merged_errors,
@@ -22,7 +23,6 @@ from flowq.broker.inspection.outlook import outlook_of
 from flowq.broker.inspection.overview import MOST_SLOW, Overview, stages_of
 from flowq.broker.inspection.throughput_records import HalfMinute
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.channels import Channels, channels_reading, in_transit
 from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.graph.compilation.plan import Plan
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flowq.broker.shards.channels import InTransit
+from flowq.broker.inspection.merging.channels import InTransit
 from flowq.broker.shards.every_shard import SilentShard
 
 _HOT = 2.0

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from flowq.broker.client.rounds import Rounds, together
+from flowq.broker.inspection.merging.channels import Channels, InTransit, channels_reading, in_transit
 from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.broker.shards.channels import Channels, InTransit, channels_reading, in_transit
 from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.delivery.stored import count_in, texts_in
 
