@@ -1,4 +1,4 @@
-"""Which worker serves which shards: all of them decide alike, all shards are served, and loads differ by at most one."""
+"""Which worker serves which shards: all decide alike, all shards are served, and loads differ by at most one."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from flowq.broker import scripts
 from flowq.broker.inspection.browse import State
-from flowq.broker.inspection.merging.outbox_contents import applied_up_to, sent_after
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.every_shard import SilentShard, ask_every_shard
+from flowq.broker.shards.outbox_contents import applied_up_to, sent_after
 from flowq.delivery.letter_ids import LetterId
 from flowq.delivery.message import Header
 from flowq.delivery.stored import entry_ms, moment_in, text_in
