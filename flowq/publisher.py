@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -129,8 +129,11 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         await self._shared.leave()
 
+    def _opening(self) -> AbstractAsyncContextManager[Broker]:
+        return self._open()
+
     @asynccontextmanager
-    async def _opening(self) -> AsyncGenerator[Broker]:
+    async def _open(self) -> AsyncGenerator[Broker]:
         opened_in, kept = self._opened_with
         # A forked child keeps the settings of its parent: its current folder may be another.
         kept = kept if opened_in != os.getpid() else None
