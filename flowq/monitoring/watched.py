@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from flowq.broker.client.connection import Dialer
+from flowq.broker.client.many_servers import dialer_beside
 from flowq.broker.inspection.discovery import Discovery
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
@@ -34,7 +35,8 @@ class WatchedRun(Doctor):
 class WatchedRedis:
     """The pipelines that have ever run on a Redis, by their recorded plans: their code is not needed.
 
-    Only those in `names`; if it is empty, all that are found. Redis is searched for new ones every half minute.
+    Only those in `names`; if it is empty, all that are found. Redis is searched for new ones every half minute, in a
+    Cluster each primary: a pipeline that was found stays even if its primary no longer answers.
     """
 
     def __init__(self, dialer: Dialer, namespace: str, names: Sequence[str] = ()) -> None:
@@ -49,24 +51,32 @@ class WatchedRedis:
     async def read(self) -> tuple[Sequence[Reading], Sequence[str]]:
         """Read every pipeline that has a recorded plan."""
         try:
-            plans = {name: await self._plan(name) for name in await self._pipelines()}
+            names = await self._pipelines()
         except BrokerError:
             return (), tuple(self._found)
-        return await _read_all({name: (self._brokers[name], plan) for name, plan in plans.items() if plan.edges})
+        plans = await asyncio.gather(*(self._plan(name) for name in names))
+        known = {name: plan for name, plan in zip(names, plans, strict=True) if plan is not None}
+        readings, silent = await _read_all({n: (self._brokers[n], plan) for n, plan in known.items() if plan.edges})
+        return readings, (*(name for name in names if name not in known), *silent)
 
     async def _pipelines(self) -> Collection[str]:
         now = asyncio.get_running_loop().time()
         if not self._names and (self._looked_at is None or now - self._looked_at > _LOOK_FOR_PIPELINES_SECONDS):
-            self._found = await Discovery(self._scout).pipelines()
+            self._found = sorted({*self._found, *await Discovery(self._scout).pipelines()})
             self._looked_at = now
         return self._found
 
-    async def _plan(self, name: str) -> Plan:
+    async def _plan(self, name: str) -> Plan | None:
+        """The plan on record; None if the server of the pipeline does not answer."""
         if name not in self._brokers:
-            self._brokers[name] = Broker(self._dialer, Keys(self._namespace, name))
+            keys = Keys(self._namespace, name)
+            self._brokers[name] = Broker(dialer_beside(self._dialer, keys.tag, 0), keys)
         broker = self._brokers[name]
-        n_shards = await read_layout(broker) or 1  # again each time: it begins with the first run
-        return await Discovery(with_shards(broker, n_shards)).plan()
+        try:
+            n_shards = await read_layout(broker) or 1  # again each time: it begins with the first run
+            return await Discovery(with_shards(broker, n_shards)).plan()
+        except BrokerError:
+            return None
 
     async def alive(self) -> Verdict:
         """Always healthy: it answers."""

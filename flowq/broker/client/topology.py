@@ -80,11 +80,7 @@ class ClusterDialer:
 
     def beside(self, hash_tag: str, shard: int) -> ClusterDialer:
         """The same for the slot of another shard. Both know the same nodes."""
-        dialer = copy(self)
-        dialer.address = f"{self.address} (shard {shard})"
-        dialer._slot = key_slot(hash_tag.encode())
-        dialer._search = _Search(self._nodes, dialer.address, self._connect_to, dialer._ask)
-        return dialer
+        return self._for_slot(key_slot(hash_tag.encode()), f"{self.address} (shard {shard})")
 
     async def dial(self) -> RedisProtocol:
         """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
@@ -98,6 +94,24 @@ class ClusterDialer:
         """Host and port of the slot's primary. Raises as `dial` does."""
         host, port = await self._search.first_answer()
         return f"{host}:{port}"
+
+    async def primaries(self) -> list[ClusterDialer]:
+        """The same for one slot of each primary, which reach all keys. Raises as `dial` does."""
+        slots: dict[_Address, int] = {}
+
+        async def ask(node: RedisProtocol, host: str) -> _Address | None:
+            for first, _, primary, *_ in await _ask(node, b"CLUSTER", b"SLOTS"):
+                slots.setdefault(_address(primary, host), first)
+            return next(iter(slots), None)
+
+        await _Search(self._nodes, self.address, self._connect_to, ask).first_answer()
+        return [self._for_slot(slot, f"{host}:{port}") for (host, port), slot in sorted(slots.items())]
+
+    def _for_slot(self, slot: int, address: str) -> ClusterDialer:
+        dialer = copy(self)
+        dialer.address, dialer._slot = address, slot
+        dialer._search = _Search(self._nodes, address, self._connect_to, dialer._ask)
+        return dialer
 
     async def _ask(self, node: RedisProtocol, host: str) -> _Address | None:
         """The primary of the slot as this node sees it, which also tells of nodes that the URL does not name."""

@@ -16,7 +16,6 @@ from flowq.cli.framework.log_levels import levels_of
 from flowq.cli.framework.logs import LogSetup
 from flowq.cli.framework.parameters import Here, LogLevels
 from flowq.cli.run.run_metrics import require_prometheus_client
-from flowq.errors import UsageError
 from flowq.monitoring.address import Address, address_of
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ def command(
 
 
 async def _serve(address: Address, names: Sequence[str], settings: Settings) -> int:
-    from flowq.broker.client.topology import ClusterDialer
     from flowq.monitoring.http_server import serving
     from flowq.monitoring.watched import WatchedRedis
     from flowq.runtime.process.ending import StopSignals
@@ -69,8 +67,6 @@ async def _serve(address: Address, names: Sequence[str], settings: Settings) -> 
     stop.install()
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(broker_of(names[0] if names else "-", settings, needs_bodies=False))
-        if isinstance(broker.dialer, ClusterDialer) and len(names) != 1:
-            raise UsageError("on a Cluster an exporter serves one pipeline", hint="name it:  flowq exporter NAME")
         watched = WatchedRedis(broker.dialer, settings.namespace, names)
         stack.push_async_callback(watched.close)
         at = await stack.enter_async_context(serving(address, watched, flag="--listen"))
