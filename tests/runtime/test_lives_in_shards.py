@@ -66,7 +66,9 @@ async def test_messages_of_a_publisher_from_before_go_to_the_shards_of_their_key
     assert kept == [lives[0], lives[1], lives[2], lives[3]]
 
 
-@pytest.mark.parametrize("options", [{"rate": flowq.Rate(10_000, by=lambda number: number)}, {"dedup": str}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"rate": flowq.Rate(10_000, by=lambda number: number)}, {"dedup": str}], ids=["rate", "dedup"]
+)
 async def test_entries_of_other_programs_are_handled_once_where_they_live(lab: Lab, options: dict[str, object]) -> None:
     seen = Counter[int]()
 

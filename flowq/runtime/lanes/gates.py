@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from flowq.graph.compilation.plan import StagePlan
+from flowq.runtime.stage.gate import Gate
 
 
 class Gates:
-    """A semaphore for each stage: `concurrency` is for the process, however many shards it serves."""
+    """A gate for each stage: `concurrency` is for the process, however many shards it serves."""
 
     def __init__(self) -> None:
-        self._gates: dict[str, asyncio.Semaphore] = {}
+        self._gates: dict[str, Gate] = {}
 
-    def of(self, stage: StagePlan) -> asyncio.Semaphore:
+    def of(self, stage: StagePlan) -> Gate:
         """The one of a stage."""
         if stage.name not in self._gates:
-            self._gates[stage.name] = asyncio.Semaphore(stage.concurrency)
+            self._gates[stage.name] = Gate(stage)
         return self._gates[stage.name]

@@ -123,19 +123,30 @@ class Consumer:
         settled = self.n_at_work + len(self.ready.ready) if self.ahead else 0
         return self.in_flight.n + settled + len(self.early.outbox)
 
-    def _room_to_read(self) -> int:
-        """How many deliveries to ask for now."""
+    @property
+    def _n_for_slots(self) -> int:
         # Deliveries that wait for their turn must not keep other keys from being read, up to a bound.
         n_waiting = self.waiting.n if self.waiting else 0
-        n = self._n_in_flight - min(n_waiting, _MOST_LOCAL)
-        most = self.in_flight.backpressure.bound(_MOST_LOCAL)
-        return self.in_flight.read_ahead.room(self.stage.slots, most, in_flight=n)
+        return self._n_in_flight - min(n_waiting, self._most_local)
+
+    @property
+    def _slots_to_fill(self) -> int:
+        return self.stage.slots
+
+    @property
+    def _most_local(self) -> int:
+        return _MOST_LOCAL
+
+    def _room_to_read(self) -> int:
+        """How many deliveries to ask for now."""
+        most = self.in_flight.backpressure.bound(self._most_local)
+        return self.in_flight.read_ahead.room(self._slots_to_fill, most, in_flight=self._n_for_slots)
 
     @property
     def room(self) -> int:
         """How many reclaimed deliveries this stage may accept now."""
         is_running = self.state is State.RUNNING
-        return max(0, self.stage.concurrency + _MOST_LOCAL - self._n_in_flight) if is_running else 0
+        return max(0, self.stage.concurrency + self._most_local - self._n_in_flight) if is_running else 0
 
     async def take(self, rows: Sequence[Row]) -> None:
         """Handle these, except those already in flight, each when its turn comes."""

@@ -16,14 +16,30 @@ from flowq.runtime.handlers.own_context import in_context
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.stage.batching import BatchCall
 from flowq.runtime.stage.consumer import Consumer, State
+from flowq.runtime.stage.gate import Gate
 
 
 class GatedConsumer(Consumer):
-    """One stage in one shard of one process. `gate` lets as many handlers run at once as the stage has slots."""
+    """One stage in one shard of one process. What it runs and reads ahead is shared with all others at its `gate`."""
 
-    def __init__(self, *args: Any, gate: asyncio.Semaphore, **options: Any) -> None:
+    def __init__(self, *args: Any, gate: Gate, **options: Any) -> None:
         super().__init__(*args, **options)
         self._gate = gate
+        self.in_flight.changed = gate.changed
+        gate.join(self, lambda: self._n_for_slots)
+
+    @property
+    def _slots_to_fill(self) -> int:
+        return self._gate.slots_for(self)
+
+    @property
+    def _most_local(self) -> int:
+        return self._gate.share(super()._most_local)
+
+    async def close(self) -> None:
+        """As in `Consumer`."""
+        self._gate.leave(self)
+        await super().close()
 
     async def _slot(self, number: int, handling: Handling | ProcessHandling) -> None:
         """As in `Consumer`. A delivery is taken only once the gate is open: until then it can be handed back."""
