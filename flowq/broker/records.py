@@ -261,8 +261,8 @@ def worker_facts(raw: bytes) -> Mapping[str, Any]:
         if isinstance(told.get(name), str)
     }
     facts |= {name: list(texts_in(told[name])) for name in ("stages", "edges", "formerly") if name in told}
-    if told.get(TAKES_PART) is True:
-        facts[TAKES_PART] = True
+    if isinstance(told.get(TAKES_PART), bool):
+        facts[TAKES_PART] = told[TAKES_PART]
     if (started_ms := moment_in(told.get("started_ms"))) > 0:
         facts["started_ms"] = started_ms
     if slots := counts_in(told.get("slots")):

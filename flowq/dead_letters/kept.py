@@ -105,7 +105,7 @@ async def _by_time(
         async for page in pages:
             yield shard, page
         return
-    waiting = {shard: deque(await anext(pages, ())) for shard, pages in pages_of.items()}
+    waiting = {shard: deque(await _next_of(pages)) for shard, pages in pages_of.items()}
     while waiting := {shard: page for shard, page in waiting.items() if page}:
         shard = min(waiting, key=lambda each: waiting[each][0].settled_at)
         others = [page[0].settled_at for each, page in waiting.items() if each is not shard]
@@ -115,7 +115,13 @@ async def _by_time(
             first.append(rest.popleft())
         yield shard, first
         if not rest:
-            rest.extend(await anext(pages_of[shard], ()))
+            rest.extend(await _next_of(pages_of[shard]))
+
+
+async def _next_of(pages: AsyncIterator[list[KeptMessage]]) -> list[KeptMessage]:
+    async for page in pages:  # Python 3.11 ends `await anext(pages, [])` with SystemError once it has waited for I/O
+        return page
+    return []
 
 
 def _kept(stage: str, entry: DeadEntry) -> KeptMessage:

@@ -11,6 +11,7 @@ import pytest
 from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import Keys
 from flowq.delivery.policy import DedupMemory
+from tests.conformance.shards.seen_shards import SeenShards
 from tests.conformance.shards.two_shards import Shard, two_shards
 
 
@@ -43,3 +44,10 @@ async def here(make_shards: MakeShards) -> Shard:
     """The first of two shards."""
     shard, _ = await make_shards()
     return shard
+
+
+@pytest.fixture
+async def seen(dialer: Dialer, keys: Keys) -> AsyncIterator[SeenShards]:
+    shards = await SeenShards.of(dialer, keys)
+    yield shards
+    await shards.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 import flowq
@@ -37,13 +35,6 @@ def placed_by_number(item: Item) -> None: ...
 PLACED = flowq.Pipeline("lab", placed_by_number, shards=N_SHARDS).plan
 
 
-@pytest.fixture
-async def seen(dialer: Dialer, keys: Keys) -> AsyncIterator[SeenShards]:
-    shards = await SeenShards.of(dialer, keys)
-    yield shards
-    await shards.close()
-
-
 async def with_letters(seen: SeenShards, *shards: int) -> None:
     """A message dies in each of these shards, each a millisecond after the other; its body tells which it is."""
     for number, shard in enumerate(shards):
@@ -72,17 +63,6 @@ async def test_an_overview_is_the_sum_of_all_shards_and_its_balance_adds_up(seen
     assert overview.shards is not None
     assert [each.outstanding for each in overview.shards.figures.values()] == [1, 2, 2]
     assert overview.as_json()["missing"] == []
-
-
-async def test_a_process_that_serves_all_shards_is_one_worker(seen: SeenShards) -> None:
-    await seen.lanes[1].given_one()
-
-    overview = await overview_of(seen.broker, PLAN)
-
-    (worker,) = overview.workers.values()
-    assert (worker.shards, worker.slots, worker.running) == ((0, 1, 2), {"parse": 4}, {"parse": 1})
-    assert overview.stages["parse"].workers == 1
-    assert list(await Inspector(PLAN, seen.broker).workers()) == [worker.name]
 
 
 async def test_what_is_in_transit_is_left_though_it_is_on_no_edge(seen: SeenShards) -> None:

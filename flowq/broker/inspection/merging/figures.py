@@ -91,9 +91,8 @@ def merged_workers(seen: Iterable[WorkerOverview], names: Mapping[str, str]) -> 
 
 def _one_process(one: WorkerOverview, other: WorkerOverview) -> WorkerOverview:
     slots = {stage: max(one.slots.get(stage, 0), n) for stage, n in other.slots.items()}
-    told = None
-    if one.in_handler is not None and other.in_handler is not None:
-        told = {**(Counter(one.in_handler) + Counter(other.in_handler))}
+    told = [each.in_handler for each in (one, other) if each.in_handler is not None or each.running]
+    known = [each for each in told if each is not None]
     return replace(
         one,
         stages=tuple(dict.fromkeys((*one.stages, *other.stages))),
@@ -103,7 +102,7 @@ def _one_process(one: WorkerOverview, other: WorkerOverview) -> WorkerOverview:
         ),
         slots={**one.slots, **slots},
         running={**(Counter(one.running) + Counter(other.running))},
-        in_handler=told,
+        in_handler={**sum(map(Counter, known), Counter[str]())} if known and len(known) == len(told) else None,
         lease_left_seconds=least((one.lease_left_seconds, other.lease_left_seconds)),
         silent_seconds=max(one.silent_seconds, other.silent_seconds),
         shards=(*one.shards, *other.shards),

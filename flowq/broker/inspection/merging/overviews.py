@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,6 +22,8 @@ from flowq.broker.inspection.merging.snapshots import lost_messages, merged_snap
 from flowq.broker.inspection.outlook import outlook_of
 from flowq.broker.inspection.overview import MOST_SLOW, Overview, stages_of
 from flowq.broker.inspection.throughput_records import HalfMinute
+from flowq.broker.inspection.worker_overview import WorkerOverview
+from flowq.broker.records import TAKES_PART
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.graph.compilation.plan import Plan
@@ -79,10 +81,7 @@ def merged_overview(
         {shard: each.snapshot for shard, each in by_shard.items()}, shards.all_in_transit, is_whole=not shards.silent
     )
     edges = {edge.name: merged_edge([each.edges[edge.name] for each in seen], names) for edge in plan.edges}
-    lanes = (
-        replace(worker, shards=(shard,)) for shard in sorted(by_shard) for worker in by_shard[shard].workers.values()
-    )
-    workers = merged_workers(lanes, names)
+    workers = merged_workers((lane for shard in sorted(by_shard) for lane in _lanes(shard, by_shard[shard])), names)
     throughput = {
         stage.name: merged_throughput([each.stages[stage.name].throughput for each in seen]) for stage in plan.stages
     }
@@ -107,6 +106,21 @@ def merged_overview(
         shards=shards,
         by_shard=by_shard,
     )
+
+
+def _lanes(shard: int, overview: Overview) -> Iterator[WorkerOverview]:
+    """Who is registered in a shard, each with that as the shard it serves, if it serves it."""
+    for worker in overview.workers.values():
+        yield replace(worker, shards=(shard,) if worker.name in _serving(overview) else ())
+
+
+def _serving(overview: Overview) -> Mapping[str, Hashable]:
+    """The live workers that serve a shard, and the process of each. In shard 0 processes are registered as well."""
+    return {
+        facts["worker"]: process_of(facts)
+        for facts in overview.snapshot.workers
+        if facts["worker"] in overview.workers and TAKES_PART not in facts
+    }
 
 
 def _dead_workers(seen: Sequence[Overview], names: Mapping[str, str], alive: Mapping[str, object]) -> list[DeadWorker]:
@@ -137,6 +151,6 @@ def _figures(shard: int, address: str, overview: Overview) -> ShardFigures:
         dead_letters=sum(stage.dead_letters for stage in stages),
         rate=sum(rates) if rates else None,
         memory_bytes=sum(stage.memory_bytes for stage in stages),
-        workers=len({process_of(facts) for facts in overview.snapshot.workers if facts["worker"] in overview.workers}),
+        workers=len({*_serving(overview).values()}),
         lost=sum(lost_messages({shard: overview.snapshot}).values()),
     )
