@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 from flowq.broker.client.redis_errors import is_denied
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
+from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.redis_streams import Broker
-from flowq.errors import BrokerRefused
+from flowq.errors import BrokerRefused, BrokerUnavailable
 
 _PINGS = 100
 _LONGEST_PINGING_SECONDS = 2.0
@@ -21,8 +23,8 @@ _SETTINGS = (
     *SIZE_LIMITS,
 )
 
-_DISPENSABLE = ("SISMEMBER", "SPOP", "UNLINK", "XREVRANGE")
-_WITH_SUBCOMMANDS = ("CLIENT", "MEMORY", "XGROUP", "XINFO")
+_DISPENSABLE = ("SISMEMBER", "SPOP", "UNLINK", "WAITAOF", "XREVRANGE")
+_WITH_SUBCOMMANDS = ("CLIENT", "CLUSTER", "MEMORY", "XGROUP", "XINFO")
 
 # Every command that flowq sends or its scripts call, once, on keys of its own.
 _PROBES = """
@@ -91,6 +93,10 @@ XACK {stream} g 1-1
 XDEL {stream} 1-1
 DEL {string} {hash} {set} {zset} {stream}
 """
+
+# What a pipeline with several shards needs besides, and one in a Cluster.
+_PROBES_OF_SHARDS = (["INFO", "replication"], ["WAITAOF", "0", "0", "1"])
+_PROBES_OF_CLUSTER = (["CLUSTER", "SLOTS"],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +205,18 @@ class ServerHealth:
         return statistics.median(took)
 
     async def forbidden(self) -> Forbidden:
-        """What flowq needs on the keys of this pipeline and a primary does not permit this user."""
-        commands, link = probes(self._broker.keys.scratch), self._broker.link()
-        try:
-            replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        finally:
-            await link.close()
-        refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if is_denied(reply)]
-        # Redis checks the command first: an error about a key means that the command is allowed.
-        for_keys = [words for words in refused if "a key" in words[1] or "the keys" in words[1]]
-        names = {_name_of(command) for command, said in refused if (command, said) not in for_keys}
-        return Forbidden(tuple(sorted(names)), bool(for_keys))
+        """What flowq needs on the keys of this pipeline, in all its shards, and primaries do not permit this user.
+
+        Shards that do not answer are passed over, except the first.
+        """
+        shards = self._broker.shards
+        first_on = {
+            each.dialer: each for each in reversed(shards)
+        }  # shards on one server share it, except in a Cluster
+        found = await asyncio.gather(*(_forbidden_in(each, first_on[each.dialer] is each) for each in shards))
+        names = {name for each in found for name in each.commands}
+        at = next((each.at for each in found if each), "")
+        return Forbidden(tuple(sorted(names)), any(each.keys for each in found), at)
 
     async def refuse_without_permission(self) -> None:
         """Raise BrokerRefused if this user may not call everything that a run needs."""
@@ -221,9 +228,32 @@ class ServerHealth:
                 else f"use the keys {acl_pattern(self._broker)}"
             )
             raise BrokerRefused(
-                f"Redis at {self._broker.dialer.address} does not permit this user to {what}",
+                f"Redis at {forbidden.at} does not permit this user to {what}",
                 hint=acl_hint(forbidden, acl_pattern(self._broker)),
             )
+
+
+async def _forbidden_in(broker: Broker, has_news: bool) -> Forbidden:
+    """What is forbidden in one shard. `has_news`: on a server that was not asked for another shard, by all commands."""
+    commands, link = probes(broker.keys.scratch), broker.link()
+    if not has_news:
+        commands = [command for command in commands if command[0] in ("SET", "GET", "DEL")]
+    else:
+        commands += _PROBES_OF_SHARDS if len(broker.shards) > 1 else ()
+        commands += _PROBES_OF_CLUSTER if isinstance(broker.dialer, ClusterDialer) else ()
+    try:
+        replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+    except BrokerUnavailable:
+        if not broker.shard:
+            raise
+        return Forbidden()
+    finally:
+        await link.close()
+    refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if is_denied(reply)]
+    # Redis checks the command first: an error about a key means that the command is allowed.
+    for_keys = [words for words in refused if "a key" in words[1] or "the keys" in words[1]]
+    names = {_name_of(command) for command, said in refused if (command, said) not in for_keys}
+    return Forbidden(tuple(sorted(names)), bool(for_keys), broker.dialer.address)
 
 
 def info_fields(info: Any) -> dict[str, str]:
@@ -236,10 +266,11 @@ def info_fields(info: Any) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """What a user of Redis may not do: call some commands, or use the keys of a pipeline at all."""
+    """What a user of Redis, `at` an address, may not do: call some commands, or use the keys of a pipeline at all."""
 
     commands: tuple[str, ...] = ()
     keys: bool = False
+    at: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.commands) or self.keys
@@ -260,8 +291,11 @@ def acl_hint(forbidden: Forbidden, keys: str) -> str:
 
 
 def whole_acl(keys: str) -> str:
-    """The rules for a user who may do what flowq needs on some keys, a pattern, and nothing else."""
-    names = {_name_of(command) for command in probes("")} | {"INFO", "SELECT"}
+    """The rules for a user who may do what flowq needs on some keys, a pattern, and nothing else.
+
+    Without WAITAOF, a name that Redis knows since 7.2 and refuses in a rule before.
+    """
+    names = {_name_of(command) for command in (*probes(""), *_PROBES_OF_CLUSTER)} | {"INFO", "SELECT"}
     return " ".join([f"~{keys}", "-@all", *map(_rule, sorted(names))])
 
 
