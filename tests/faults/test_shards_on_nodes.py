@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from redis.crc import key_slot
@@ -49,11 +50,17 @@ def test_an_error_names_the_node_that_does_not_answer() -> None:
     async def scenario(nodes: Cluster) -> None:
         async with open_broker("lab", settings(nodes.url), 6) as broker:
             await asyncio.gather(*(each.ping() for each in broker.shards))
+            for each in broker.shards[1:]:
+                owner = nodes.owner(key_slot(each.keys.tag.encode()))
+                assert each.dialer.address == f"{owner.address} (shard {each.shard})"
             gone = nodes.nodes[1]
             lost = next(e for e in broker.shards if nodes.owner(key_slot(e.keys.tag.encode())) is gone and e.shard)
             nodes.nodes[4].kill()  # its replica: nobody takes over
             gone.kill()
-            with pytest.raises(BrokerUnavailable, match=f"{gone.address}, the primary of slot"):
+            where = re.escape(f"{gone.address} (shard {lost.shard})")
+            with pytest.raises(BrokerUnavailable, match=f"Redis at {where}"):
+                await lost.answer(b"GET", lost.keys.probe)
+            with pytest.raises(BrokerUnavailable, match=rf"{gone.address}, the primary of slot \d+ \(shard"):
                 await lost.dialer.dial()
 
     with cluster() as nodes:

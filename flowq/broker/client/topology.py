@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
+from flowq.broker.client.connection import Dialer
 from flowq.broker.client.handshake import CONNECT_TIMEOUT_SECONDS, answer, connected
 from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.redis_protocol import RedisProtocol
@@ -62,7 +63,8 @@ class SentinelDialer:
 class ClusterDialer:
     """Connections to the primary of the slot that holds a pipeline: all its keys share one hash tag.
 
-    URL: redis+cluster://[user:password@]host:6379,host:6379, with rediss+cluster:// for TLS.
+    URL: redis+cluster://[user:password@]host:6379,host:6379, with rediss+cluster:// for TLS. `address` is that URL, and
+    from the first connection on the node to which the last one was made.
     """
 
     is_private = False
@@ -71,6 +73,8 @@ class ClusterDialer:
         parsed = _parsed(url, "cluster", "redis+cluster://host:6379")
         self.url = parsed.text
         self.address = str(parsed)
+        self.of_all = self.address
+        self._shard = ""
         self._slot: int = key_slot(hash_tag.encode())
         if parsed.is_tls:
             check_tls_files(parsed.options.values)
@@ -80,15 +84,18 @@ class ClusterDialer:
 
     def beside(self, hash_tag: str, shard: int) -> ClusterDialer:
         """The same for the slot of another shard. Both know the same nodes."""
-        return self._for_slot(key_slot(hash_tag.encode()), f"{self.address} (shard {shard})")
+        dialer = self._for_slot(key_slot(hash_tag.encode()), f"{self.of_all} (shard {shard})")
+        dialer._shard = f" (shard {shard})"
+        return dialer
 
     async def dial(self) -> RedisProtocol:
         """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
         host, port = await self._search.first_answer()
+        self.address = f"{host}:{port}{self._shard}"
         try:
             return await self._connect_to(host=host, port=port)
         except Exception as error:
-            raise translate(error, f"{host}:{port}, the primary of slot {self._slot}") from error
+            raise translate(error, f"{host}:{port}, the primary of slot {self._slot}{self._shard}") from error
 
     async def primary_address(self) -> str:
         """Host and port of the slot's primary. Raises as `dial` does."""
@@ -153,6 +160,11 @@ class ClusterDialer:
 async def others_see_no_replica(dialer: object) -> bool:
     """Whether other servers say so too: a primary that was cut off from its replica lists none."""
     return not isinstance(dialer, ClusterDialer) or await dialer.has_no_replica()
+
+
+def address_of_all(dialer: Dialer) -> str:
+    """The address of a Redis as its URL has it, whichever node of a Cluster a dialer leads to."""
+    return dialer.of_all if isinstance(dialer, ClusterDialer) else dialer.address
 
 
 def _address(node: Sequence[Any], asked: str) -> _Address:

@@ -59,6 +59,7 @@ def command(
 
 
 async def _serve(address: Address, names: Sequence[str], settings: Settings) -> int:
+    from flowq.broker.client.topology import address_of_all
     from flowq.monitoring.http_server import serving
     from flowq.monitoring.watched import WatchedRedis
     from flowq.runtime.process.ending import StopSignals
@@ -70,6 +71,6 @@ async def _serve(address: Address, names: Sequence[str], settings: Settings) -> 
         watched = WatchedRedis(broker.dialer, settings.namespace, names)
         stack.push_async_callback(watched.close)
         at = await stack.enter_async_context(serving(address, watched, flag="--listen"))
-        note(f"metrics of {broker.dialer.address} at {at.url}/metrics")
+        note(f"metrics of {address_of_all(broker.dialer)} at {at.url}/metrics")
         await stop.requested.wait()
     return stop.exit_code

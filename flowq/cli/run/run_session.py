@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowq import __version__
+from flowq.broker.client.topology import address_of_all
 from flowq.broker.embedded.other_folders import messages_elsewhere
 from flowq.broker.inspection.diagnosis import refuse_old, start_up_findings, store_findings
 from flowq.broker.inspection.health import ServerHealth
@@ -146,7 +147,9 @@ class Session:
         return RunAbout(
             pipeline=self.plan.name,
             run_id=run.id or before.run.get("id", ""),
-            address=f"its own Redis in {own_data(self.settings)}" if self._is_embedded else broker.dialer.address,
+            address=f"its own Redis in {own_data(self.settings)}"
+            if self._is_embedded
+            else address_of_all(broker.dialer),
             stages=tuple(self.stages),
             drains=self.drains,
             workers=0 if self.memory else self.settings.workers,
