@@ -12,7 +12,7 @@ from flowq.errors import BrokerUnavailable
 from flowq.graph.compilation.plan import EdgePlan
 
 _RESUME_AT = 0.8
-_LOOK_EVERY_SECONDS = 0.1
+LOOK_EVERY_SECONDS = 0.1
 _WEIGH_AFTER, _WEIGH_AFTER_AT_LEAST = 1 / 8, 1 / 64
 _WEIGHT = 0.5
 
@@ -81,11 +81,14 @@ class Backpressure:
     async def look_again(self) -> None:
         """Ask for what is unknown, after a pause if they are full."""
         if self.are_full:
-            await self._broker.world.pause(_LOOK_EVERY_SECONDS)
+            await self._broker.world.pause(self._next_pause_seconds())
         if self._full:
             await self.count()
         if self._heavy or self._is_due:
             await self._weigh()
+
+    def _next_pause_seconds(self) -> float:
+        return LOOK_EVERY_SECONDS
 
     async def until_free(self) -> None:
         """Wait while one of them is full."""
@@ -96,10 +99,13 @@ class Backpressure:
         self._is_due = False  # first: a Redis that does not answer must not be asked in a loop
         sent_bytes = self._sent_bytes
         with contextlib.suppress(BrokerUnavailable):
-            taken = await Edges(self._broker).memory(list(self._byte_limits))
+            taken = await self._memory()
             _mark(self._heavy, taken, self._byte_limits)
             self._sent_bytes -= sent_bytes  # what has been sent since may be in it or not
-            self._room_bytes = min(limit - taken[edge] for edge, limit in self._byte_limits.items())
+            self._room_bytes = min(self._byte_limits[edge] - n_bytes for edge, n_bytes in taken.items())
+
+    async def _memory(self) -> Mapping[str, int]:
+        return await Edges(self._broker).memory(list(self._byte_limits))
 
 
 def _mark(full: set[str], taken: Mapping[str, int], limits: Mapping[str, int]) -> None:

@@ -15,6 +15,7 @@ from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.broker.shards.settling_out import SettlingOut
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import edges_fed
+from flowq.graph.kinds import PlacedBy
 from flowq.runtime.stage.writing import Writing
 
 
@@ -50,7 +51,13 @@ class ShardedWriting(Writing):
         """As in `Writing`."""
         plan = self._plan
         is_clogged = self._is_clogged if plan.edges_out_of(stage.name) else bool
-        backpressure = BackpressureOfShards(self._broker, edges_fed(plan, stage), is_clogged)
+        edges = edges_fed(plan, stage)
+        stays = {PlacedBy.HERE} if stage.is_source else {PlacedBy.HERE, PlacedBy.NOTHING}
+        leaving = {edge.name for edge in edges if plan.stage(edge.target).placed_by not in stays}
+        is_even = all(edge.name in leaving and edge != plan.edge_by_name[edge.name] for edge in edges)
+        backpressure = BackpressureOfShards(
+            self._broker, edges, is_clogged, leaving=leaving, n_shares=plan.shards if is_even else 1
+        )
         self._backpressures.append(backpressure)
         return backpressure
 
