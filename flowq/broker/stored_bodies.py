@@ -99,14 +99,15 @@ class StoredBodies:
 
         Exact, also while messages move. Every stream is read page by page; then, in one atomic step, all delayed
         messages and all entries appended since the start. A message that is elsewhere at that instant has not moved
-        since the start, and has been seen. Raises WrongClaimStore, ClaimStoreUnavailable.
+        since the start, and has been seen. Several shards are looked at one after the other: call this only while no worker
+        is alive and nothing is in transit between them. Raises WrongClaimStore, ClaimStoreUnavailable.
         """
         store = self._broker.claims
         bodies = await store.bodies(before=time.time() - older_than_seconds) if store is not None else {}
         if not bodies:
             return OrphanedBodies((), 0)
         await self.identify_store()  # in the store of another Redis all bodies would be orphans
-        wanted = await self._referred_to(plan)
+        wanted = set[str]().union(*[await StoredBodies(shard)._referred_to(plan) for shard in self._broker.shards])
         orphans = {path: n_bytes for path, n_bytes in bodies.items() if path not in wanted}
         return OrphanedBodies(tuple(orphans), sum(orphans.values()))
 

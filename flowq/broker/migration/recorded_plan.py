@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,15 +68,33 @@ class RecordedPlan:
         missing = sorted(recorded.keys() - plan.edge_by_name.keys())
         if not missing:
             return []
-        outstanding = await Edges(self._broker).outstanding(missing)
+        outstanding = Counter[str]()
+        for shard in self._broker.shards:
+            outstanding.update(await Edges(shard).outstanding(missing))
         return [Orphan(name, outstanding[name], recorded[name]) for name in missing]
 
     async def drop(self, orphan: Orphan) -> bool:
-        """Remove an orphan with everything on it; False if it has changed since it was read."""
-        keys = self._broker.keys
-        names = [keys.plan, keys.stats, *keys.of_edge(orphan.edge)]
-        seen = orphan.edge, Edge.parse(orphan.edge).target, orphan.recorded.record, orphan.outstanding
-        return bool(await self._broker.script(scripts.DROP_EDGE, names, *seen))
+        """Remove an orphan with everything on it, in every shard; False if it has changed since it was read."""
+        home, *others = self._broker.shards
+        if not others:
+            return await _drop(home, orphan, orphan.outstanding)
+        held = [(await Edges(shard).outstanding([orphan.edge]))[orphan.edge] for shard in self._broker.shards]
+        if sum(held) != orphan.outstanding:
+            return False
+        for shard, n in zip(others, held[1:], strict=True):
+            if n:
+                # The script removes only what is on record. The record of shard 0 goes last: until then `gc` can go on.
+                await shard.answer(b"HSET", shard.keys.plan, orphan.edge, orphan.recorded.record)
+                if not await _drop(shard, orphan, n):
+                    return False
+        return await _drop(home, orphan, held[0])
+
+
+async def _drop(broker: Broker, orphan: Orphan, outstanding: int) -> bool:
+    keys = broker.keys
+    names = [keys.plan, keys.stats, *keys.of_edge(orphan.edge)]
+    seen = orphan.edge, Edge.parse(orphan.edge).target, orphan.recorded.record, outstanding
+    return bool(await broker.script(scripts.DROP_EDGE, names, *seen))
 
 
 def recorded_edge(record: bytes) -> RecordedEdge:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowq.broker.migration.recorded_plan import Orphan
     from flowq.broker.redis_streams import Broker
     from flowq.broker.stored_bodies import OrphanedBodies
+    from flowq.inspector import Inspector
     from flowq.graph.compilation.plan import Plan
 
 
@@ -33,7 +34,8 @@ def command(
 
     An edge is orphaned when its stage was renamed or removed. Its messages wait until they are moved (flowq plan shows
     where to), removed here, or the stage is back. Dead letters are kept. A large body (claim_above=) is orphaned when
-    its message was purged, or when a worker was killed before it could send it; it is removed once it is a day old.
+    its message was purged, or when a worker was killed before it could send it; it is removed once it is a day old,
+    in a pipeline with several shards only while no worker is alive.
     Without a terminal and without --yes, everything is only listed.
 
     Example:
@@ -45,14 +47,18 @@ def command(
 
 
 async def _collect(plan: Plan, broker: Broker, *, yes: bool, json: bool) -> None:
-    from flowq.broker.stored_bodies import YOUNGEST_ORPHAN_SECONDS, StoredBodies
+    from flowq.broker.stored_bodies import YOUNGEST_ORPHAN_SECONDS, OrphanedBodies, StoredBodies
     from flowq.inspector import Inspector
 
     inspector = Inspector(plan, broker)
-    orphans = await inspector.orphans()
+    orphans, bodies = await inspector.orphans(), OrphanedBodies((), 0)
     with contextlib.suppress(ClaimStoreUnavailable):  # what cannot be seen is left alone
-        await StoredBodies(broker).delete_released()
-    bodies = await StoredBodies(broker).orphaned(plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
+        for shard in broker.shards:
+            await StoredBodies(shard).delete_released()
+    if len(broker.shards) > 1 and plan.claiming and await _may_move(inspector):
+        note("large bodies were not looked for: their messages may move between shards until all workers have stopped")
+    else:
+        bodies = await StoredBodies(broker).orphaned(plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
     if not json:
         _list(plan, orphans)
         if bodies.paths:
@@ -75,6 +81,10 @@ async def _collect(plan: Plan, broker: Broker, *, yes: bool, json: bool) -> None
     elif remove:
         edges = f"{counted(len(orphans), 'edge')} with {messages}" if orphans else ""
         print("removed " + " and ".join(filter(None, (edges, _bodies(bodies)))))
+
+
+async def _may_move(inspector: Inspector) -> bool:
+    return bool(await inspector.workers()) or bool((await inspector.snapshot()).in_transit)
 
 
 async def _remove(broker: Broker, orphans: Sequence[Orphan]) -> None:
