@@ -99,8 +99,8 @@ class StoredBodies:
 
         Exact, also while messages move. Every stream is read page by page; then, in one atomic step, all delayed
         messages and all entries appended since the start. A message that is elsewhere at that instant has not moved
-        since the start, and has been seen. Several shards are looked at one after the other: call this only while no worker
-        is alive and nothing is in transit between them. Raises WrongClaimStore, ClaimStoreUnavailable.
+        since the start, and has been seen. Several shards are looked at one after the other: call this only while no
+        worker is alive and nothing is in transit between them. Raises WrongClaimStore, ClaimStoreUnavailable.
         """
         store = self._broker.claims
         bodies = await store.bodies(before=time.time() - older_than_seconds) if store is not None else {}

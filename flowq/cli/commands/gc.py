@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from flowq.broker.migration.recorded_plan import Orphan
     from flowq.broker.redis_streams import Broker
     from flowq.broker.stored_bodies import OrphanedBodies
-    from flowq.inspector import Inspector
     from flowq.graph.compilation.plan import Plan
+    from flowq.inspector import Inspector
 
 
 def command(

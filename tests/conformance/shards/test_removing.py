@@ -16,6 +16,12 @@ from tests.conformance.worker import IN, PLAN
 WITHOUT_STAGES = replace(PLAN, stages=(), edges=())
 
 
+def make_a_week_old(folder: Path) -> None:
+    a_week_ago = time.time() - 7 * 86_400
+    for file in folder.rglob("*"):
+        os.utime(file, (a_week_ago, a_week_ago))
+
+
 async def test_an_edge_that_is_left_over_is_removed_from_every_shard(seen: SeenShards) -> None:
     record = RecordedPlan(seen.broker)
     await record.record(PLAN)
@@ -48,9 +54,7 @@ async def test_a_body_is_kept_as_long_as_a_message_of_any_shard_refers_to_it(see
         shard.claims = store
     await StoredBodies(seen.broker).identify_store()
     wanted, gone = await store.store([b"wanted", b"gone"])
-    a_week_ago = time.time() - 7 * 86_400
-    for file in tmp_path.rglob("*"):
-        os.utime(file, (a_week_ago, a_week_ago))
+    make_a_week_old(tmp_path)
     message = b"h", b"1-a 1-a - 1 e=file", b"b", wanted.encode()
     await seen.lanes[2].broker.answer(b"XADD", keys.edge(IN), b"*", *message)
 
