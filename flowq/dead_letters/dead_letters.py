@@ -11,6 +11,7 @@ import orjson
 
 from flowq.broker.inspection.merging.snapshots import numbers_of_letters
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.every_shard import OnSilent
 from flowq.dead_letters.fitting import Edit, Fitting
 from flowq.dead_letters.homes import Homes
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord, is_same_json
@@ -58,9 +59,11 @@ class DeadLetters:
     ...         return await letters.put_back(Selection("fetch", error="*HTTP 503*"), per_second=20)
     """
 
-    def __init__(self, plan: Plan, broker: Broker) -> None:
+    def __init__(self, plan: Plan, broker: Broker, *, on_silent: OnSilent | None = None) -> None:
+        """`on_silent`: read what there is while a shard does not answer, and tell this about it each time."""
         self._plan = plan
         self._broker = broker
+        self._on_silent = on_silent
         self._homes = Homes(plan, broker)
 
     @property
@@ -213,7 +216,7 @@ class DeadLetters:
         return counts
 
     def _stored(self, stage: str) -> StoredLetters:
-        return stored_letters(self._broker, stage)
+        return stored_letters(self._broker, stage, self._on_silent)
 
     async def _pages(
         self, selection: Selection, *, bodies: bool, at_most: int = _PER_CALL
@@ -226,7 +229,7 @@ class DeadLetters:
             yield named
             return
         # A letter that is put back may die again at once: without a limit, this would never end.
-        there_now = await numbers_of_letters(self._broker, names)
+        there_now = await numbers_of_letters(self._broker, names, on_silent=self._on_silent)
         wanted = selection.limit
         for name in names:
             left, after = there_now[name], ""

@@ -10,27 +10,29 @@ from typing import Any, TypeVar
 
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import OnSilent, ask_every_shard
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.letter_ids import LetterId, is_letter_id
 
 Item = TypeVar("Item")
 
 
-def stored_letters(broker: Broker, stage: str) -> StoredLetters:
+def stored_letters(broker: Broker, stage: str, on_silent: OnSilent | None = None) -> StoredLetters:
     """The dead letters of a stage, in however many shards."""
-    return StoredLetters(broker, stage) if len(broker.shards) == 1 else LettersOfShards(broker, stage)
+    return StoredLetters(broker, stage) if len(broker.shards) == 1 else LettersOfShards(broker, stage, on_silent)
 
 
 class LettersOfShards(StoredLetters):
     """The dead letters of one stage, merged by time. Ids end with the shard: "1700000000000-0@3".
 
     Each method acts on the shards of the letters it is given; within a shard it is one atomic step. Reading raises
-    BrokerUnavailable, with its name, if a shard does not answer: its letters would seem to be gone.
+    BrokerUnavailable, with its name, if a shard does not answer: its letters would seem to be gone. With `on_silent`,
+    which is told about that shard, the letters of the others are read.
     """
 
-    def __init__(self, broker: Broker, stage: str) -> None:
+    def __init__(self, broker: Broker, stage: str, on_silent: OnSilent | None = None) -> None:
         super().__init__(broker, stage)
+        self._on_silent = on_silent
         self._of = {shard.shard: StoredLetters(shard, stage) for shard in broker.shards}
 
     async def read(self, *, after: str = "", limit: int = 1000, bodies: bool = True) -> list[DeadEntry]:
@@ -41,9 +43,9 @@ class LettersOfShards(StoredLetters):
             first = last.after_in(shard.shard) if last else ""
             return await self._of[shard.shard].read(after=first, limit=share, bodies=bodies)
 
-        pages = (await ask_every_shard(self._broker, page)).whole
+        pages = (await ask_every_shard(self._broker, page)).known(self._on_silent)
         # A full page may go on: what is later than its end could belong behind what has not been read.
-        ends = [_id(page[-1], shard) for shard, page in enumerate(pages) if len(page) >= share]
+        ends = [_id(page[-1], shard) for shard, page in pages.items() if len(page) >= share]
         return _in_order(pages, lambda at: not ends or at <= min(ends))[:limit]
 
     async def before(self, entry_id: str, *, limit: int) -> tuple[list[DeadEntry], bool]:
@@ -53,10 +55,11 @@ class LettersOfShards(StoredLetters):
             at = first.before_in(shard.shard) if first else ""
             return await self._of[shard.shard].before(at, limit=limit)
 
-        pages = (await ask_every_shard(self._broker, page)).whole
-        ends = [_id(found[-1], shard) for shard, (found, is_all) in enumerate(pages) if found and not is_all]
-        found = _in_order([found for found, _ in pages], lambda at: not ends or at >= max(ends))[::-1]
-        return found[:limit], len(found) <= limit and all(is_all for _, is_all in pages)
+        pages = (await ask_every_shard(self._broker, page)).known(self._on_silent)
+        ends = [_id(found[-1], shard) for shard, (found, is_all) in pages.items() if found and not is_all]
+        of_shards = {shard: found for shard, (found, _) in pages.items()}
+        found = _in_order(of_shards, lambda at: not ends or at >= max(ends))[::-1]
+        return found[:limit], len(found) <= limit and all(is_all for _, is_all in pages.values())
 
     async def named(self, ids: Sequence[str], *, bodies: bool = True) -> list[DeadEntry]:
         by_shard = self._by_shard((letter_id for letter_id in ids if is_letter_id(letter_id)), str)
@@ -121,9 +124,9 @@ def _id(entry: DeadEntry, shard: int) -> LetterId:
     return LetterId.parse(entry.entry_id)._replace(shard=shard)
 
 
-def _in_order(pages: Sequence[Sequence[DeadEntry]], is_known: Callable[[LetterId], bool]) -> list[DeadEntry]:
+def _in_order(pages: Mapping[int, Sequence[DeadEntry]], is_known: Callable[[LetterId], bool]) -> list[DeadEntry]:
     """The entries of all shards by time, each with the id that tells its shard."""
-    named = {_id(entry, shard): entry for shard, page in enumerate(pages) for entry in page}
+    named = {_id(entry, shard): entry for shard, page in pages.items() for entry in page}
     return [replace(named[at], entry_id=str(at)) for at in sorted(named) if is_known(at)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import OnSilent, ask_every_shard
 from flowq.broker.workers import Workers, silent_seconds_in
 from flowq.durations import duration_text
 from flowq.errors import BrokerError
@@ -45,12 +45,14 @@ class WorkerHealth:
         return None
 
 
-async def workers_of(broker: Broker) -> list[WorkerHealth]:
+async def workers_of(broker: Broker, *, on_silent: OnSilent = lambda _: None) -> list[WorkerHealth]:
     """Every registered worker, alive or not: of several shards, of those that answer. Raises if none does.
 
     A process that serves several shards is one worker, apart from what it has registered and has no lease for.
+    `on_silent` is told about the shards that do not answer.
     """
-    found = [worker for each in (await ask_every_shard(broker, _lanes)).by_shard.values() for worker in each]
+    answers = await ask_every_shard(broker, _lanes)
+    found = [worker for each in answers.known(on_silent).values() for worker in each]
     if len(broker.shards) == 1:
         return found
     alive: dict[tuple[str, str, int], WorkerHealth] = {}

@@ -33,6 +33,10 @@ class SilentShard:
         return BrokerUnavailable(str(self), hint=self.error.hint or "see whether it runs", detail=self.error.message)
 
 
+OnSilent = Callable[[SilentShard], None]
+"""Told about each shard that does not answer, by what can do without it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[T]):
     """The answers of all shards that gave one, by shard, and those that gave none."""
@@ -43,9 +47,15 @@ class Answers(Generic[T]):
     @property
     def whole(self) -> list[T]:
         """The answers of all shards, in order. Raises BrokerUnavailable, with its name, if one did not answer."""
-        if self.silent:
-            raise self.silent[0].as_error()
-        return list(self.by_shard.values())
+        return list(self.known(None).values())
+
+    def known(self, on_silent: OnSilent | None) -> Mapping[int, T]:
+        """The answers by shard. Those that gave none are told to `on_silent`; without it, as `whole`."""
+        for each in self.silent:
+            if on_silent is None:
+                raise each.as_error()
+            on_silent(each)
+        return self.by_shard
 
 
 async def ask_every_shard(broker: Broker, ask: Callable[[Broker], Awaitable[T]]) -> Answers[T]:

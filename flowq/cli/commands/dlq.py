@@ -11,6 +11,7 @@ from flowq.cli.dead_letters.dlq_options import (
     Kinds,
     Letters,
     how_to_finish,
+    in_letters,
     in_pipeline,
     must_exist,
     none_of,
@@ -55,10 +56,7 @@ def ls(
       flowq dlq ls scrape --error '*HTTP 503*' --since 1h
     """
 
-    async def read(letters: DeadLetters, _: Inspector) -> list[DeadLetterGroup]:
-        return await letters.groups(chosen)
-
-    groups = in_pipeline(name, settings, read)
+    groups: list[DeadLetterGroup] = in_letters(name, settings, lambda letters: letters.groups(chosen))
     if json:
         print(json_text([group.as_json() for group in groups], indent=True))
     elif groups:
@@ -90,7 +88,7 @@ def show(
       flowq dlq show scrape 1 --json | jq .message
     """
 
-    async def read(letters: DeadLetters, _: Inspector) -> DeadLetterRecord | None:
+    async def read(letters: DeadLetters) -> DeadLetterRecord | None:
         from dataclasses import replace
 
         if which.isdecimal():
@@ -102,7 +100,7 @@ def show(
         found = await letters.first(replace(chosen, ids=[which]), limit=1)
         return found[0] if found else None
 
-    letter = in_pipeline(name, settings, read)
+    letter = in_letters(name, settings, read)
     if letter is None:
         raise NotFound(f'"{name}" has no dead letter {which}', hint=f"flowq dlq ls {name}")
     if json:

@@ -17,6 +17,7 @@ from flowq.printable import json_text
 from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
+    from flowq.broker.shards.every_shard import OnSilent, SilentShard
     from flowq.monitoring.worker_health import WorkerHealth
     from flowq.settings import Settings
 
@@ -34,7 +35,8 @@ def command(
 
     For HEALTHCHECK, systemd and cron. Checks the leases of the workers on this machine or in this container, and when
     they last read from Redis. Your code is imported only if it computes the name of a pipeline. A worker that waits
-    for messages, or has slow handlers, is healthy.
+    for messages, or has slow handlers, is healthy. A shard that does not answer is named, and makes no worker
+    unhealthy.
 
     Example:
       flowq healthcheck scrape
@@ -43,13 +45,17 @@ def command(
     Exit codes: 0 all are healthy, 1 one is not or none runs here, 2 usage, 4 Redis unreachable.
     """
     most_silent_seconds = duration_of("--silent", silent)
-    found = asyncio.run(_workers_here([name_of(name, settings)] if name else names(settings), settings))
+    missing = list["SilentShard"]()
+    found = asyncio.run(_workers_here([name_of(name, settings)] if name else names(settings), settings, missing.append))
     faults = [fault for worker in found if (fault := worker.fault(most_silent_seconds))]
     if not found:
         faults = [f"no worker of {name or 'this project'} is running here"]
     if json:
-        print(json_text({"healthy": not faults, "faults": faults, "workers": found}, indent=True))
+        seen = {"healthy": not faults, "faults": faults, "workers": found}
+        print(json_text({**seen, "missing": [each.as_json() for each in missing]} if missing else seen, indent=True))
     else:
+        for each in missing:
+            note(f"{each}: what its workers do there is unknown")
         for fault in faults:
             note(fault)
         if not faults:
@@ -57,7 +63,7 @@ def command(
     raise typer.Exit(1 if faults else 0)
 
 
-async def _workers_here(names: Sequence[str], settings: Settings) -> list[WorkerHealth]:
+async def _workers_here(names: Sequence[str], settings: Settings, on_silent: OnSilent) -> list[WorkerHealth]:
     """The workers on this machine, by their PID namespace: a container has its own."""
     from flowq.monitoring.worker_health import workers_of
 
@@ -65,5 +71,5 @@ async def _workers_here(names: Sequence[str], settings: Settings) -> list[Worker
     async with AsyncExitStack() as opened:  # together, so that a server of our own is started once
         for name in names:
             broker = await opened.enter_async_context(broker_of(name, settings, needs_bodies=False))
-            found += [worker for worker in await workers_of(broker) if worker.is_here]
+            found += [worker for worker in await workers_of(broker, on_silent=on_silent) if worker.is_here]
     return found

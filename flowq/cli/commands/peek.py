@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowq.cli.framework.completion import complete_pipeline_or_stage
-from flowq.cli.framework.connect import plan_and_stage, with_broker
+from flowq.cli.framework.connect import plan_and_stage, with_broker_for_views
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import Here, Json
 from flowq.printable import json_text, printable
@@ -68,7 +68,7 @@ def command(
         if not n_seen:
             note(f"nothing is running, waiting or delayed in {target}")
 
-    with_broker(plan.name, settings, look)
+    with_broker_for_views(plan, settings, look)
 
 
 async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bool) -> AsyncIterator[Sequence[Sight]]:

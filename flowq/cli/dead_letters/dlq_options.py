@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from flowq.cli.framework.completion import complete_stage
-from flowq.cli.framework.connect import plan_of, with_broker
+from flowq.cli.framework.connect import plan_of, with_broker, with_broker_for_views
+from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import duration_of
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.selection import Selection
 from flowq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from flowq.broker.shards.every_shard import SilentShard
     from flowq.dead_letters.dead_letters import DeadLetters
     from flowq.inspector import Inspector
     from flowq.settings import Settings
@@ -103,6 +105,23 @@ def in_pipeline(name: str, settings: Settings, work: Callable[[DeadLetters, Insp
 
     plan = plan_of(name, settings)
     return with_broker(plan.name, settings, lambda broker: work(DeadLetters(plan, broker), Inspector(plan, broker)))
+
+
+def in_letters(name: str, settings: Settings, look: Callable[[DeadLetters], Coroutine[Any, Any, T]]) -> T:
+    """Run `look`, which changes nothing, on the dead letters of a pipeline; returns its result.
+
+    Letters in a shard that does not answer are left out, and the shard is named.
+    """
+    from flowq.dead_letters.dead_letters import DeadLetters
+
+    plan, named = plan_of(name, settings), set[int]()
+
+    def on_silent(silent: SilentShard) -> None:
+        if silent.shard not in named:
+            note(f"{silent}: its letters are missing")
+        named.add(silent.shard)
+
+    return with_broker_for_views(plan, settings, lambda broker: look(DeadLetters(plan, broker, on_silent=on_silent)))
 
 
 async def how_to_finish(inspector: Inspector) -> str:

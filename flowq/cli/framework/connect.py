@@ -50,11 +50,25 @@ def broker_of(pipeline: str, settings: Settings, *, needs_bodies: bool = True) -
     return open_broker(pipeline, settings if needs_bodies else without_bodies(settings))
 
 
-def broker_for_views(plan: Plan, settings: Settings) -> AbstractAsyncContextManager[Broker]:
+def broker_for_views(
+    plan: Plan, settings: Settings, *, needs_bodies: bool = False
+) -> AbstractAsyncContextManager[Broker]:
     """The broker of a pipeline, only to look at it: no single shard has to answer."""
     from flowq.broker.open import open_broker
 
-    return open_broker(plan.name, without_bodies(settings), plan.shards, needs_first=False)
+    return open_broker(
+        plan.name, settings if needs_bodies else without_bodies(settings), plan.shards, needs_first=False
+    )
+
+
+def with_broker_for_views(plan: Plan, settings: Settings, work: Callable[[Broker], Coroutine[Any, Any, T]]) -> T:
+    """Run `work`, which only looks at a pipeline and its messages; returns its result."""
+
+    async def opened() -> T:
+        async with broker_for_views(plan, settings, needs_bodies=True) as broker:
+            return await work(broker)
+
+    return asyncio.run(opened())
 
 
 def without_bodies(settings: Settings) -> Settings:

@@ -11,6 +11,7 @@ from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.keys import Keys
+from flowq.broker.shards.every_shard import SilentShard
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.homes import Homes, LivesElsewhere
 from flowq.dead_letters.letter_index import DeadLetterIndex
@@ -233,6 +234,17 @@ async def test_letters_are_not_listed_as_long_as_a_shard_is_unknown(seen: SeenSh
 
     with pytest.raises(BrokerUnavailable, match=r"shard 1 at .* does not answer"):
         await DeadLetters(PLAN, seen.broker).groups()
+
+
+async def test_letters_of_the_shards_that_answer_are_listed_for_who_hears_of_the_silent_one(seen: SeenShards) -> None:
+    await with_letters(seen, 0, 1, 2, 2)
+    await seen.silence(1)
+    silent = list[SilentShard]()
+    letters = DeadLetters(PLAN, seen.broker, on_silent=silent.append)
+
+    assert [letter.id.partition("@")[2] for letter in await letters.first(limit=9)] == ["0", "2", "2"]
+    assert [group.count for group in await letters.groups()] == [3]
+    assert {each.shard for each in silent} == {1}
 
 
 async def test_an_index_of_letters_follows_all_shards(seen: SeenShards) -> None:

@@ -12,7 +12,7 @@ from flowq.broker.inspection.merging.channels import Channels, InTransit, channe
 from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import OnSilent, ask_every_shard
 from flowq.delivery.stored import count_in, texts_in
 
 _LOST = "lost:"
@@ -32,10 +32,15 @@ async def snapshot_of_all_shards(broker: Broker, edges: Sequence[str], stages: S
     return merged_snapshot({n: seen for n, (_, seen) in enumerate(found)}, sum(in_transit(channels).values()))
 
 
-async def numbers_of_letters(broker: Broker, stages: Sequence[str]) -> Mapping[str, int]:
-    """How many dead letters stages have, in all shards. Raises BrokerUnavailable if one does not answer."""
+async def numbers_of_letters(
+    broker: Broker, stages: Sequence[str], *, on_silent: OnSilent | None = None
+) -> Mapping[str, int]:
+    """How many dead letters stages have, in all shards.
+
+    Without `on_silent`, BrokerUnavailable is raised if one does not answer; with it, that one is left out.
+    """
     found = await ask_every_shard(broker, lambda shard: Runs(shard).partial_snapshot(stages=stages))
-    return _sums(each.dead_letters for each in found.whole)
+    return _sums(each.dead_letters for each in found.known(on_silent).values())
 
 
 async def states_of_edges(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeState]:
