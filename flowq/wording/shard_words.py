@@ -22,4 +22,4 @@ def hot_words(shards: ShardsSeen) -> str:
         return ""
     received = shards.figures[shards.hot].received
     share = received / sum(each.received for each in shards.figures.values())
-    return f"shard {shards.hot} gets {share:.0%} of all messages: some key has very many, which place= could spread"
+    return f"shard {shards.hot} gets {share:.0%} of all messages: one key may have most of them (see place=)"

@@ -47,7 +47,7 @@ def test_what_a_later_server_may_lose_is_said_of_it_by_name() -> None:
 
 def test_a_shard_with_twice_the_work_of_the_others_is_named() -> None:
     assert found(Primaries([FINE, OTHER], ok={0: 100, 1: 100, 2: 3000, 3: 100})) == [
-        "FQ437 shard 2 has 3.6 times as much to do as the others on average"
+        "FQ437 shard 2 has handled 3.6 times as many messages as the average shard"
     ]
     assert found(Primaries([FINE, OTHER], ok={0: 1, 1: 1, 2: 30, 3: 1})) == []
 
@@ -61,5 +61,5 @@ def test_a_server_without_a_replica_is_named_unless_it_is_there_to_try_things_ou
 
 def test_messages_that_a_server_has_forgotten_are_counted() -> None:
     assert found(Primaries([FINE, OTHER], lost={1: 20, 3: 1})) == [
-        "FQ436 21 messages on the way to shards 1, 3 are lost: its Redis has forgotten them"
+        "FQ436 21 messages to shards 1, 3 lost: Redis had confirmed and then forgot them"
     ]

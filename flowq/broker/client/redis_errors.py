@@ -118,7 +118,7 @@ def _translate_answer(error: redis_errors.ResponseError, text: str, address: str
     if isinstance(error, redis_errors.AskError):  # and MOVED; the text is a slot and an address
         return BrokerUnavailable(
             f"the slot of a key is no longer at {address}",
-            hint="the node that has it is looked for",
+            hint="flowq looks for the node that has it now",
             detail=f"the slot has moved: {text}",
         )
     # Out of memory, not enough replicas, a disk that is full, a script that runs for too long: all of them pass, and

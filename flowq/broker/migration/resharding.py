@@ -203,8 +203,7 @@ class Resharding:
             raise ShardsHoldSomething(
                 f"{len(leaving)} of the shards that would go still hold something: "
                 + "; ".join(map(_described, leaving[:_NAMED])),
-                hint="let the pipeline finish, and retry or remove its dead letters: flowq dlq "
-                + f"{self._plan.name}; kept messages go with flowq purge",
+                hint=f"let it finish, and put back or remove its dead letters: flowq dlq ls {self._plan.name}",
             )
 
     async def _left_in(self, leaving: Sequence[Broker], brokers: Sequence[Broker]) -> list[Contents]:

@@ -41,8 +41,8 @@ def primaries_findings(seen: Primaries, *, is_on_trial: bool = False) -> Sequenc
         where = shards_text([*seen.lost])
         found.warn(
             "FQ436",
-            f"{lost:,} message{'s' * (lost != 1)} on the way to {where} are lost: its Redis has forgotten them",
-            hint="push them again; was it restarted without its data?",
+            f"{lost:,} message{'s' * (lost != 1)} to {where} lost: Redis had confirmed and then forgot them",
+            hint="was it restarted without its data? if you still have their input, push it again",
         )
     return found.found
 
@@ -83,7 +83,7 @@ def _balance(ok: Mapping[int, int], found: Problems) -> None:
     if ok[hottest] > _HOT * mean:
         found.warn(
             "FQ437",
-            f"shard {hottest} has {ok[hottest] / mean:.1f} times as much to do as the others on average",
+            f"shard {hottest} has handled {ok[hottest] / mean:.1f} times as many messages as the average shard",
             hint='one key has most of the messages: another place=, or place="spread" where no key matters',
         )
 
