@@ -20,6 +20,7 @@ from tests.cluster.crawl_pipeline import Terms
 from tests.cluster.crawl_verdict import OUTBOXES, n_handled, shard_states, unfinished, verdict
 from tests.cluster.lab import Lab, Servers, lab, plain_servers, proxied_lab
 from tests.cluster.site import Site
+from tests.cluster.starts import ahead_seconds, most_in_a_second, starts_of, too_hasty
 from tests.cluster.troubles import NEED_PROXIES, TROUBLES, Scene, strike
 from tests.faults.verifier import Finding
 from tests.integration.flowq_process import FlowqProcess
@@ -176,8 +177,26 @@ class _Course:
         missing = [f"{name} struck {scene.done.get(name, 0)} times" for name in scene.n if not scene.has_enough(name)]
         return [
             *findings,
+            *self._pace(),
             Finding.of("exit code of the run", [code] if code else []),
             Finding.of("troubles it was too short for", missing),
+        ]
+
+    def _pace(self) -> list[Finding]:
+        """Whether each host was asked at its rate. A primary that forgets turns grants them again."""
+        per_second = self._crawl.terms.rate
+        if not per_second:
+            return []
+        starts = starts_of(self._crawl.terms.ledger)
+        most, ahead = (
+            max(map(most_in_a_second, starts.values())),
+            max(ahead_seconds(each, per_second) for each in starts.values()),
+        )
+        hasty = Finding.of("hosts asked faster than allowed", too_hasty(starts, per_second))
+        return [
+            Finding("most starts of a host in 1 s", most, is_fault=False),
+            Finding("ms that a start was too early", int(ahead * 1000), is_fault=False),
+            replace(hasty, is_fault="failover" not in self._crawl.faults),
         ]
 
 

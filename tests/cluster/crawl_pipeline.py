@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,10 +86,17 @@ class Ledger:
     """A file of this process. A line is one write, so that a process that is killed leaves whole lines."""
 
     def __init__(self) -> None:
-        self._file = os.open(TERMS.ledger / f"{os.getpid()}.ledger", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file, self._starts = (
+            os.open(TERMS.ledger / f"{os.getpid()}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            for kind in ("ledger", "starts")
+        )
 
     def note(self, stage: str, *pages: int) -> None:
         os.write(self._file, "".join(f"{stage} {page}\n" for page in pages).encode())
+
+    def note_start(self, host: str) -> None:
+        """At which moment, by a clock that all processes of this machine share."""
+        os.write(self._starts, f"{host} {time.monotonic()}\n".encode())
 
 
 @resource
@@ -112,6 +120,8 @@ async def discover(link: Link, noted: Ledger = use(ledger)) -> Request:
 
 @stage(concurrency=50, place="host", keep=_KEEP, retry=_RETRY)
 async def fetch(request: Request, noted: Ledger = use(ledger)) -> Page:
+    if TERMS.rate:
+        noted.note_start(request.host)
     noted.note("fetch", request.url)
     if TERMS.fetch_seconds and not TERMS.calm.exists():
         await asyncio.sleep(TERMS.fetch_seconds)

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.crawl import Crawl, carry_out
+from tests.cluster.crawl import Crawl, carry_out, faults_of
 from tests.cluster.crawl_pipeline import STAGES, Terms
 from tests.cluster.crawl_verdict import ShardState, verdict
 from tests.cluster.site import Site
+from tests.cluster.starts import ahead_seconds, most_in_a_second, too_hasty
 
 SHARDS = 6
 PAGES = 6_000  # at a second each: three workers with 50 at once are at work for half a minute
 
 
 @pytest.mark.parametrize(
-    ("fault", "times"),
-    [("kills", 4), ("cuts", 100), ("replies", 20), ("failover", 1), ("blackout", 1), ("full", 1), ("slots", 2)],
+    "faults", ["kills=3,slots=1", "cuts=60,replies=10", "failover=1", "blackout=1", "full=1"], ids=str
 )
-async def test_a_crawl_is_exact_in_spite_of(fault: str, times: int, tmp_path: Path) -> None:
+async def test_a_crawl_is_exact_in_spite_of(faults: str, tmp_path: Path) -> None:
     said: list[str] = []
     terms = Terms(PAGES, shards=SHARDS, fetch_seconds=1.0)
 
-    outcome = await carry_out(Crawl(terms, {fault: times}), tmp_path, said.append)
+    outcome = await carry_out(Crawl(terms, faults_of(faults)), tmp_path, said.append)
 
     assert outcome.is_exact, "\n".join([*said, str(outcome)])
 
@@ -34,6 +34,15 @@ async def test_a_crawl_is_exact_on_servers_that_know_nothing_of_each_other(tmp_p
     terms = Terms(PAGES, shards=SHARDS, fetch_seconds=1.0)
 
     outcome = await carry_out(Crawl(terms, {"kills": 2, "full": 1, "blackout": 1}, n_servers=3), tmp_path, said.append)
+
+    assert outcome.is_exact, "\n".join([*said, str(outcome)])
+
+
+async def test_each_host_is_asked_at_its_rate_over_all_shards(tmp_path: Path) -> None:
+    said: list[str] = []
+    terms = Terms(2_000, shards=8, rate=20.0)
+
+    outcome = await carry_out(Crawl(terms, {"kills": 1, "slots": 1}), tmp_path, said.append)
 
     assert outcome.is_exact, "\n".join([*said, str(outcome)])
 
@@ -88,3 +97,17 @@ def test_a_message_that_was_counted_twice_is_found(tmp_path: Path) -> None:
     state.stats["ok:fetch"] += 1
 
     assert violations(tmp_path, state) == {"counters that are wrong", "shards out of balance"}
+
+
+def test_starts_that_are_bunched_are_found() -> None:
+    on_time = [n / 16 for n in range(64)]
+    bunched = sorted(on_time + [1.0] * 10)
+
+    assert (most_in_a_second(on_time), most_in_a_second(bunched)) == (16, 26)
+    assert too_hasty({"calm": on_time, "hasty": bunched}, 16.0).keys() == {"hasty"}
+
+
+def test_two_paces_for_one_host_are_found() -> None:
+    twice = sorted([n / 16 for n in range(64)] * 2)
+
+    assert ahead_seconds(twice, 16.0) == 4.0
