@@ -247,3 +247,33 @@ async def pretender(info: dict[bytes, bytes], *, seconds_ahead: float = 0.0) -> 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+
+
+SPLIT = """
+from dataclasses import dataclass
+from flowq import Pipeline, Rate, stage
+
+@dataclass
+class Link:
+    url: str
+    host: str
+
+@stage(dedup="url", rate=Rate(20, by="host"))
+async def fetch(link: Link) -> None: ...
+
+split = Pipeline("split", fetch, shards=4)
+"""
+
+
+def test_a_deep_look_finds_equal_messages_that_are_handled_in_two_places(project: Project) -> None:
+    project.write("split", SPLIT)
+    with RedisServer("bundled", *SOUND) as server:
+        for host in "abcde":
+            message = json.dumps({"url": "same", "host": host})
+            project.ok("push", "split.fetch", message, FLOWQ_REDIS_URL=server.url)
+        assert "FQ438" not in codes(examined(project, server.url, "split"))
+        assert "FQ438" in codes(examined(project, server.url, "split", "--deep"))
+        refused = project.run("doctor", "--deep", FLOWQ_REDIS_URL=server.url)
+
+    assert refused.wait() == 2
+    assert "flowq doctor NAME --deep" in refused.stderr

@@ -61,6 +61,12 @@ class SeenForm:
         left = b"".join(remaining) if len(remaining) > 1 else b""
         return Split({shard: times + b"".join(values) for shard, values in texts.items()}, left, n_gone)
 
+    def values(self, bucket: int, text: bytes) -> list[bytes]:
+        """The values in a bucket, with all of their bytes."""
+        whole = self.whole(bucket, text)
+        first, n_tail = (_TIMES_BYTES, _UNITS_BYTES) if self.is_timed else (0, 0)
+        return [whole[at : at + self.n_bytes] for at in range(first, len(whole), self.n_bytes + n_tail)]
+
     def whole(self, bucket: int, text: bytes) -> bytes:
         """A bucket with all bytes of its values."""
         return self.split(bucket, text, lambda _: -1, 0).texts.get(-1, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,9 +12,10 @@ import typer
 from flowq.cli.framework.completion import complete_pipeline
 from flowq.cli.framework.connect import with_broker
 from flowq.cli.framework.error_screen import show, shown
-from flowq.cli.framework.loading import name_of
+from flowq.cli.framework.loading import load, name_of
 from flowq.cli.framework.parameters import Here, Json
 from flowq.durations import duration_text
+from flowq.errors import UsageError
 from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flowq.broker.inspection.merging.primaries import Primaries
     from flowq.broker.redis_streams import Broker
     from flowq.errors import Problem
+    from flowq.graph.compilation.plan import Plan
     from flowq.settings import Settings
 
 _ANY_PIPELINE = "doctor"
@@ -43,7 +45,11 @@ class _Report:
 
     def as_json(self) -> dict[str, Any]:
         known = {**asdict(self), "findings": list(self.findings)}
-        return known if self.primaries is not None else {name: known[name] for name in known if name != "primaries"}
+        primaries = known.pop("primaries")
+        if primaries is None:
+            return known
+        by_shard = {name: {str(shard): n for shard, n in primaries[name].items()} for name in ("silent", "ok", "lost")}
+        return known | {"primaries": primaries | by_shard}  # names in JSON are text
 
 
 def command(
@@ -56,6 +62,13 @@ def command(
             show_default=False,
         ),
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also read all that the stages of NAME have seen, and look for equal messages with two places.",
+        ),
+    ] = False,
     json: Json = False,
     *,
     settings: Here,
@@ -68,10 +81,14 @@ def command(
     Example:
       flowq doctor
       flowq doctor scrape --redis redis://db.example.org:6379/0 --json
+      flowq doctor scrape --deep
     """
     if name is not None:
         name = name_of(name, settings)
-    report = with_broker(name or _ANY_PIPELINE, settings, lambda broker: _examined(broker, name, settings))
+    if deep and name is None:
+        raise UsageError("--deep is for one pipeline", hint="flowq doctor NAME --deep")
+    plan = load(name, settings).pipeline.plan if deep and name is not None else None
+    report = with_broker(name or _ANY_PIPELINE, settings, lambda broker: _examined(broker, name, settings, plan))
     if json:
         print(json_text(report.as_json(), indent=True))
     else:
@@ -80,11 +97,12 @@ def command(
         raise typer.Exit(1)
 
 
-async def _examined(broker: Broker, pipeline: str | None, settings: Settings) -> _Report:
+async def _examined(broker: Broker, pipeline: str | None, settings: Settings, plan: Plan | None) -> _Report:
     from flowq.broker.inspection.diagnosis import findings, loss_windows, refuse_old, store_findings
     from flowq.broker.inspection.health import Forbidden, ServerHealth, acl_pattern
     from flowq.broker.inspection.merging.primaries import examine_primaries
     from flowq.broker.inspection.merging.primaries_diagnosis import primaries_findings
+    from flowq.broker.inspection.merging.split_values import split_values, split_values_findings
     from flowq.broker.open import by_hand
 
     server = ServerHealth(broker)
@@ -100,6 +118,9 @@ async def _examined(broker: Broker, pipeline: str | None, settings: Settings) ->
     if len(broker.shards) > 1:
         primaries = await examine_primaries(broker)
         found = [*found, *primaries_findings(primaries, is_on_trial=settings.is_embedded)]
+    if plan is not None and len(broker.shards) > 1:
+        in_force = replace(plan, shards=len(broker.shards))
+        found = [*found, *split_values_findings(await split_values(broker, in_force))]
     losses = loss_windows(health, settings.durability)
     command = by_hand(shown(settings.data_folder)) if settings.is_embedded else ""
     address, denied = broker.dialer.address, forbidden
