@@ -9,7 +9,8 @@ from flowq.errors import UsageError, did_you_mean
 
 Point = Literal["read", "handler", "settle"]
 RefusedWith = Literal["OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"]
-_REPEATABLE = ("settle", "publish", "promote", "reclaim", "renew", "reserve", "start_run")
+_BETWEEN_SHARDS = ("settle_out", "publish_out", "apply", "wave", "bridge")
+_REPEATABLE = ("settle", "publish", "promote", "reclaim", "renew", "reserve", "start_run", *_BETWEEN_SHARDS)
 _LOSABLE = (*_REPEATABLE, "read")
 _ERRORS = get_args(RefusedWith)
 
@@ -84,8 +85,9 @@ class Crash(_AtStage):
 class LostReply(_Counted):
     """Redis does what a call asks, and the connection breaks before its reply arrives.
 
-    call: "settle", "publish", "read", "promote", "reclaim", "renew", "reserve" or "start_run". A read counts if its
-        reply has messages.
+    call: "settle", "publish", "read", "promote", "reclaim", "renew", "reserve" or "start_run"; in a pipeline with
+        several shards also "settle_out" and "publish_out" (those with messages for another shard), "apply" (what
+        arrives there), "wave" and "bridge". A read counts if its reply has messages.
     nth: the n-th of these calls, counted from 1.
 
     >>> print(LostReply("publish"))
@@ -104,7 +106,7 @@ class LostReply(_Counted):
 class Duplicate(_Counted):
     """A call arrives twice: once as usual, and again a little later, when its reply is not awaited any more.
 
-    call: "settle", "publish", "promote", "reclaim", "renew", "reserve" or "start_run".
+    call: as for `LostReply`, without "read".
     nth: the n-th of these calls, counted from 1.
 
     >>> print(Duplicate(nth=2))
@@ -123,7 +125,7 @@ class Duplicate(_Counted):
 class Reorder(_Counted):
     """A call that moves messages is late: calls that other connections make after it arrive before it.
 
-    nth: at the n-th settle or publish of all workers, counted from 1.
+    nth: at the n-th settle, publish or apply of all workers, counted from 1.
 
     >>> print(Reorder())
     Reorder()
@@ -134,9 +136,9 @@ class Reorder(_Counted):
 
 @dataclass(frozen=True, slots=True)
 class Disconnect(_Counted):
-    """All connections of a worker break. The call at which it happens has not reached Redis.
+    """All connections of a worker to a server break. The call at which it happens has not reached Redis.
 
-    nth: at the n-th settle or publish of all workers, counted from 1.
+    nth: at the n-th settle, publish or apply of all workers, counted from 1.
 
     >>> print(Disconnect(nth=3))
     Disconnect(nth=3)
@@ -147,10 +149,10 @@ class Disconnect(_Counted):
 
 @dataclass(frozen=True, slots=True)
 class Stall(_Counted):
-    """Redis does not answer for a while, and then runs everything that has arrived meanwhile.
+    """A server does not answer for a while, and then runs everything that has arrived meanwhile.
 
     seconds: for how long.
-    nth: it begins with the n-th settle or publish of all workers, counted from 1.
+    nth: it begins with the n-th settle, publish or apply of all workers, counted from 1.
 
     >>> print(Stall(20))
     Stall(20)
@@ -166,12 +168,13 @@ class Stall(_Counted):
 
 @dataclass(frozen=True, slots=True)
 class Refuse(_Counted):
-    """Redis refuses for a while: "OOM" refuses to store new messages, every other error refuses all calls.
+    """A server refuses for a while: "OOM" refuses to store new messages, every other error refuses all calls.
 
     error: "OOM" (its memory is full), "READONLY" (it was demoted), "LOADING", "BUSY", "MISCONF" (it cannot write to its
         disk), "NOREPLICAS" or "CLUSTERDOWN".
     seconds: for how long.
-    nth: it begins with the n-th settle or publish of all workers, counted from 1; for "OOM", with the n-th publish.
+    nth: it begins with the n-th settle, publish or apply of all workers, counted from 1; for "OOM", with the
+        n-th publish or apply.
 
     >>> print(Refuse("LOADING", seconds=3))
     Refuse(error='LOADING', seconds=3)
@@ -194,8 +197,12 @@ class Failover(_Counted):
     flowq promises each message once only of what Redis keeps: messages whose publish was forgotten are lost, and those
     whose settlement was forgotten are delivered again. A test with this fault has to expect both.
 
-    forget: how many of the last calls that moved messages (reads, settles, publishes), with everything since.
-    nth: just before the n-th settle or publish of all workers, counted from 1.
+    Of a pipeline with several shards, it strikes the server of one of them. Nothing is forgotten there that the replica
+    has confirmed, or that the test has fed. So each message that is fed counts once, as after any other fault: outputs
+    and balances are what the servers remember.
+
+    forget: how many of the last calls that moved messages (reads, settles, publishes, applies), with everything since.
+    nth: just before the n-th settle, publish or apply of all workers, counted from 1.
 
     >>> print(Failover(forget=2))
     Failover(forget=2)
@@ -250,7 +257,7 @@ class Slow(_AtStage):
 class Restart(_Counted):
     """A worker stops as it does on SIGTERM, and starts again under another name.
 
-    nth: the worker that makes the n-th settle or publish of all workers, counted from 1.
+    nth: the worker that makes the n-th settle, publish or apply of all workers, counted from 1.
 
     >>> print(Restart())
     Restart()

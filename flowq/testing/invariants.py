@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from flowq.broker.keys import GROUP
+from flowq.broker.records import counters_in
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from flowq.delivery.policy import AckMode
@@ -14,6 +15,8 @@ from flowq.inspector import Inspector
 from flowq.testing.journal import Journal
 from flowq.testing.observed_state import Balance
 from flowq.testing.verdicts import InvariantBroken
+
+_OF_CHANNELS = {"lost": "are lost on the way", "again": "came twice"}
 
 
 async def check_invariants(plan: Plan, broker: Broker, journal: Journal | None) -> None:
@@ -27,6 +30,7 @@ async def check_invariants(plan: Plan, broker: Broker, journal: Journal | None) 
         *(_lost(plan, balance, journal) if journal else ()),
         *(_doubled(journal) if journal else ()),
         *[each for shard in broker.shards for each in await _left_behind(plan, shard)],
+        *(await _wrong_between(broker.shards) if len(broker.shards) > 1 else ()),
     ]
     if found:
         raise InvariantBroken(
@@ -87,3 +91,17 @@ async def _left_behind(plan: Plan, broker: Broker) -> list[str]:
             count = await broker.answer(b"ZCARD" if kind == "delayed" else b"HLEN", key)
             found += [f"{edge}: {count} {kind} are left"] * bool(count)
     return found + [f"a record of the death of {name} is left" for name in await workers.death_records()]
+
+
+async def _wrong_between(shards: Sequence[Broker]) -> list[str]:
+    """What is left in outboxes, and what a shard has forgotten though it was certain, or has given away twice."""
+    found = list[str]()
+    for broker in shards:
+        for to in shards:
+            n = await broker.answer(b"XLEN", broker.keys.outbox_of(str(to.shard)))
+            found += [f"shard {broker.shard}: {n} entries are left in the outbox for shard {to.shard}"] * bool(n)
+        for name, n in counters_in(await broker.answer(b"HGETALL", broker.keys.stats)).items():
+            kind, _, source = name.partition(":")
+            if n and kind in _OF_CHANNELS:
+                found.append(f"shard {broker.shard}: {n} messages of shard {source} {_OF_CHANNELS[kind]}")
+    return found

@@ -46,18 +46,23 @@ class _Attempt:
     row: Row
     values: list[Value] = field(default_factory=list[Value])
     n_sent: int = 0  # as how many messages: one for each edge
+    has_succeeded: bool = False
+    has_failed: bool = False
     is_settled: bool = False
     is_noted: bool = False
+    noted_values: list[Value] = field(default_factory=list[Value])
+    n_noted: int = 0  # of n_sent
 
 
+_At = tuple[int, str, bytes]  # shard, edge, entry id
 _Key = tuple[str, int, str, bytes]  # worker, shard, edge, entry id
 
 
 class Journal:
     """The events of one harness. Handlers on threads may write to it as well.
 
-    `entered` are the messages that came from outside, by stage and message id. `handled` are the stages of settled
-    attempts, their messages, and what was returned: for a batch together with the first of its messages. `finished` are
+    `entered` are the messages that came from outside, by stage and message id. Of a batch, `handled` has what was
+    returned together with the first of its messages. `finished` are
     the deliveries that succeeded, in order: shards, edges, entry ids. `sent` counts, by stage, the messages that
     settled attempts have sent. `pushed` counts how often the test has pushed a message to an inlet with an id that was
     new or forgotten. `longest_path` is the most stages through which a message has led to others. A new run starts
@@ -69,15 +74,15 @@ class Journal:
         self._decoding = decoding
         self._now = now
         self._calls: list[tuple[Call, Value]] = []
-        self._attempts: dict[_Key, _Attempt] = {}
-        self._outputs: defaultdict[str, list[Value]] = defaultdict(list)
+        self._attempts: dict[_Key, list[_Attempt]] = {}  # several only after a failover: it comes while it is handled
+        self._outputs: defaultdict[str, list[tuple[_At, Value]]] = defaultdict(list)
         self.entered: dict[tuple[str, str], Value] = {}
-        self.handled: list[tuple[str, Value, Sequence[Value]]] = []
-        self.finished: list[tuple[int, str, bytes]] = []
+        self._handled: list[tuple[_At, tuple[str, Value, Sequence[Value]]]] = []
+        self.finished: list[_At] = []
         self.sent: Counter[str] = Counter()
         self.pushed: Counter[tuple[str, str]] = Counter()
-        self._ids: dict[tuple[int, str, bytes], str] = {}
-        self._tokens: set[str] = set()  # of settlements
+        self._ids: dict[_At, str] = {}
+        self._tokens: Counter[str] = Counter()  # of settlements, which may arrive several times
         self.running: dict[_Key, Call] = {}
         self.longest_path = 0
 
@@ -89,7 +94,12 @@ class Journal:
 
     def outputs(self, stage: str) -> list[Any]:
         """What one stage has returned in attempts that were settled, in order of settlement."""
-        return [value() for value in self._outputs[stage]]
+        return [value() for _, value in self._outputs[stage]]
+
+    @property
+    def handled(self) -> list[tuple[str, Value, Sequence[Value]]]:
+        """The stages of settled attempts, their messages, and what was returned, in order."""
+        return [each for _, each in self._handled]
 
     def finished_ids(self) -> list[tuple[str, str]]:
         """The edge and the message id of each delivery that succeeded, as far as they are known, in order."""
@@ -106,8 +116,10 @@ class Journal:
         """A worker is about to handle a delivery."""
         delivery = Delivery(*row)
         key = (worker, shard, delivery.edge, delivery.entry_id)
-        before = self._attempts.get(key)
-        self._attempts[key] = _Attempt(row, is_settled=before is not None and before.is_settled)
+        before = self._attempts.get(key, [])
+        is_settled = any(each.is_settled and not each.is_noted for each in before)  # before its handler is called
+        attempt = _Attempt(row, is_settled=is_settled)
+        self._attempts[key] = [*(each for each in before if not each.is_settled and not each.has_failed), attempt]
         header = delivery.header
         self._ids[key[1:]] = header.message_id
         if header.hops == 0:
@@ -143,43 +155,75 @@ class Journal:
         attempt = self._attempt(worker, shard, row)
         self.running.pop((worker, shard, row[0].edge, row[1]), None)
         if not isinstance(outcome, Succeeded):
+            attempt.has_failed = True
             attempt.values.clear()
             attempt.n_sent = 0
-        elif attempt.is_settled:
-            self._note(attempt)
+            return
+        attempt.has_succeeded = True
+        if attempt.is_settled:
+            self._note(attempt, (shard, row[0].edge, row[1]))
 
     def _attempt(self, worker: str, shard: int, row: Row) -> _Attempt:
-        return self._attempts.setdefault((worker, shard, row[0].edge, row[1]), _Attempt(row))
+        attempts = self._attempts.setdefault((worker, shard, row[0].edge, row[1]), [_Attempt(row)])
+        return next((each for each in attempts if each.row is row), attempts[-1])
 
     # What the server notes
 
     def settled(self, worker: str, settlement: Settlement) -> None:
         """The server has settled deliveries of a worker."""
-        if settlement.token and settlement.token in self._tokens:
+        self._tokens[settlement.token] += 1
+        if settlement.token and self._tokens[settlement.token] > 1:
             return
-        self._tokens.add(settlement.token)
         for entry in settlement.done:
             at = settlement.shard, settlement.edge, entry
             self.finished.append(at)
-            attempt = self._attempts.get((worker, *at))
-            if attempt is None:  # settled before its handler is called
+            attempts = self._attempts.get((worker, *at))
+            if attempts is None:  # settled before its handler is called
                 row: Row = (_delivery_of(Output(settlement.edge, b"", b"")).arrival, entry, b"", b"", None)
-                self._attempts[worker, *at] = _Attempt(row, is_settled=True)
+                self._attempts[worker, *at] = [_Attempt(row, is_settled=True)]
             else:
+                attempt = next((each for each in attempts if each.has_succeeded), attempts[-1])
                 attempt.is_settled = True
-                self._note(attempt)
+                self._note(attempt, at)
 
-    def _note(self, attempt: _Attempt) -> None:
+    def forgot(self, worker: str, settlement: Settlement) -> None:
+        """The server has forgotten that it has settled these: its deliveries come again."""
+        self._tokens[settlement.token] -= 1
+        if settlement.token and self._tokens[settlement.token] > 0:  # it has arrived before, which is not forgotten
+            return
+        for entry in settlement.done:
+            at = settlement.shard, settlement.edge, entry
+            if at not in self.finished:
+                continue
+            self.finished.remove(at)
+            for attempt in self._attempts.get((worker, *at), ()):
+                if attempt.is_settled:
+                    self._take_back(attempt, at)
+
+    def _take_back(self, attempt: _Attempt, at: _At) -> None:
+        stage = self._plan.edge_by_name[attempt.row[0].edge].target
+        self.sent[stage] -= attempt.n_noted
+        self._outputs[stage] = [each for each in self._outputs[stage] if each[0] != at]
+        self._handled = [each for each in self._handled if each[0] != at]
+        attempt.values[:0] = attempt.noted_values
+        attempt.n_sent += attempt.n_noted
+        attempt.noted_values.clear()
+        attempt.n_noted = 0
+        attempt.is_settled = attempt.is_noted = False
+
+    def _note(self, attempt: _Attempt, at: _At) -> None:
         stage = self._plan.stage(self._plan.edge_by_name[attempt.row[0].edge].target)
         message = partial(self._decoding.message, Delivery(*attempt.row))
         if attempt.values or not attempt.is_noted:
-            self.handled.append((stage.name, message, tuple(attempt.values)))
+            self._handled.append((at, (stage.name, message, tuple(attempt.values))))
         self.sent[stage.name] += attempt.n_sent
         if stage.kind is not Kind.SINK:
-            self._outputs[stage.name] += attempt.values
+            self._outputs[stage.name] += [(at, value) for value in attempt.values]
         elif not attempt.is_noted:
-            self._outputs[stage.name].append(message)
+            self._outputs[stage.name].append((at, message))
         attempt.is_noted = True
+        attempt.noted_values += attempt.values
+        attempt.n_noted += attempt.n_sent
         attempt.values.clear()
         attempt.n_sent = 0
 

@@ -282,6 +282,7 @@ def harness(
     faults: Sequence[Fault] = (),
     resources: Mapping[Resource[Any], Any] | None = None,
     redis: str | None = None,
+    servers: int | None = None,
     clock: ClockName = "virtual",
     workers: int = 1,
     lease: float | str = "15s",
@@ -302,14 +303,16 @@ def harness(
     resources: values that stand for resources, as `{client: FakeClient()}`. They are neither opened nor closed.
     redis: the URL of a server, of which only a new namespace is used; otherwise a fake one in memory, which runs the
         same scripts.
+    servers: how many fake ones hold the shards of the pipeline, in turn; by default one for each shard.
     clock: "real" runs the workers in the loop of the test, and takes as long as production would.
     workers: how many. One that crashes is replaced a second later.
     lease: how long the others wait for a sign of life from a worker: seconds, or text such as "1m".
     start: what the clock shows at the beginning, with a time zone: 2030 in UTC, or now for a real clock.
 
     Raises UsageError for what is not a pipeline, a resource that the pipeline does not use, a clock that is not known,
-    and a `start` without a time zone; NotFound for a fault at a stage that is not in the pipeline. Entering it raises
-    BrokerUnavailable, and what opening the resources raises; leaving it NotDrained, InvariantBroken and NeverCompared.
+    no servers, and a `start` without a time zone; NotFound for a fault at a stage that is not in the pipeline. Entering
+    it raises BrokerUnavailable, and what opening the resources raises; leaving it NotDrained, InvariantBroken and
+    NeverCompared.
 
     >>> import asyncio
     >>> from flowq import Pipeline, stage
@@ -332,5 +335,5 @@ def harness(
         )
     given = resources or {}
     plan = with_resources(pipeline.plan, given)
-    scenario = Scenario(plan, seed, faults, workers, seconds_of(lease), start, clock, redis)
+    scenario = Scenario(plan, seed, faults, workers, seconds_of(lease), start, clock, redis, servers)
     return Harness(scenario, given)

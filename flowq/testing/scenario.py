@@ -22,6 +22,7 @@ SHORTEST_LEASE_SECONDS = 0.1
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """All of it. `redis`: the URL of a server, None for a fake one. `start`: None for now, or for `START`.
+    `servers`: how many fake ones hold the shards, None for one each.
 
     Raises NotFound for a fault at a stage that is not in the plan, which would never happen, and UsageError for an
     unknown clock, fewer than one worker, a lease shorter than `SHORTEST_LEASE_SECONDS`, a seed that is not a whole
@@ -36,6 +37,14 @@ class Scenario:
     start: datetime | None
     clock: ClockName
     redis: str | None
+    servers: int | None = None
+
+    @property
+    def n_servers(self) -> int:
+        """How many servers hold the shards, in turn: one for each, unless it is a real one."""
+        if self.redis is not None:
+            return 1
+        return self.plan.shards if self.servers is None else min(self.servers, self.plan.shards)
 
     def __post_init__(self) -> None:
         self._check_faults()
@@ -47,6 +56,8 @@ class Scenario:
             raise UsageError(f'no clock is called "{self.clock}"', hint=hint)
         if not isinstance(self.n_workers, int) or self.n_workers < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"a harness cannot have {self.n_workers} workers", hint="workers=1")
+        if self.servers is not None and self.servers < 1:
+            raise UsageError(f"a harness cannot have {self.servers} servers", hint="servers=1")
         if self.lease_seconds < SHORTEST_LEASE_SECONDS:
             raise UsageError(f"a lease of {self.lease_seconds:g} s is too short", hint='lease="15s"')
         if self.start is not None and self.start.tzinfo is None:

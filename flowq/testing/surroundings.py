@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.broker.shards.brokers import close_shards
 from flowq.broker.shards.waves import is_drained, look
 from flowq.broker.workers import Workers
 from flowq.errors import FlowqError
@@ -48,10 +48,14 @@ class Surroundings(ABC):
         self.timers = timers
         self.world = SimulatedWorld(timers, seed=scenario.seed, start=start)
         self.injector = Injector(scenario.faults)
-        self.server = self._server(scenario.redis)
-        self.network = Network(timers, self.server, seed=scenario.seed, injector=self.injector)
-        self._counting = self.server.connect()
-        self._outside = self._broker(DirectDialer(self.server))
+        self.servers = [self._server(scenario.redis) for _ in range(scenario.n_servers)]
+        self.network = Network(
+            timers, self.servers[0], others=self.servers[1:], is_sharded=self._n_shards > 1,
+            seed=scenario.seed, injector=self.injector,
+        )  # fmt: skip
+        self._counting = [server.connect() for server in self.servers]
+        looking = [DirectDialer(server) for server in self.servers]
+        self._outside = self._broker(lambda shard: looking[shard % len(looking)])
 
     def _server(self, redis: str | None) -> Server:
         if redis is None:
@@ -85,7 +89,8 @@ class Surroundings(ABC):
         for shard in range(self._n_shards):
             keys = self.keys.in_shard(shard)
             counts = [(b"XLEN", keys.edge(e)) for e in self._edges] + [(b"ZCARD", keys.delayed(e)) for e in self._edges]
-            if any(self._counting.exchange([count])[0] for count in reversed(counts)):
+            counting = self._counting[shard % len(self._counting)]
+            if any(counting.exchange([count])[0] for count in reversed(counts)):
                 return True
         return self._n_shards > 1 and not self.look(self._are_all_empty)
 
@@ -107,15 +112,21 @@ class Surroundings(ABC):
 
     def broker_over(self, tap: Tap) -> Broker:
         """A broker whose calls take that way, and those of all shards."""
-        return self._broker(tap)
+        return self._broker(tap.to)
 
-    def _broker(self, dialer: Any) -> Broker:
-        return with_shards(Broker(dialer, self.keys, world=self.world), self._n_shards)
+    def _broker(self, dialer_to: Callable[[int], Any]) -> Broker:
+        brokers = tuple(
+            Broker(dialer_to(shard), self.keys.in_shard(shard), world=self.world) for shard in range(self._n_shards)
+        )
+        for each in brokers:
+            each.shards = brokers
+        return brokers[0]
 
     def _close_server(self) -> None:
         self._looking.run(close_shards(self._outside))
         _end(self._looking)
-        self.server.close()
+        for server in self.servers:
+            server.close()
 
 
 class VirtualSurroundings(Surroundings):

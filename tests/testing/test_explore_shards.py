@@ -7,10 +7,11 @@ from collections import Counter
 from pydantic import BaseModel
 
 from flowq import Context, Dedup, Pipeline, Rate, Retry, stage
-from flowq.testing import Harness, explore
+from flowq.testing import SURVIVABLE, Failover, Harness, explore
 from tests.testing.seeds import SEEDS
 
 N = 8
+FEW_SEEDS = max(3, SEEDS // 3)  # each takes about a second
 
 
 class Item(BaseModel):
@@ -56,5 +57,39 @@ async def the_items_go_around(h: Harness) -> None:
     assert h.balance()
 
 
+@stage(place="spread")
+async def enter(item: Item) -> Item:
+    return item
+
+
+@stage(place="spread")
+async def halve(item: Item, ctx: Context) -> None:
+    for left in (0, 1):
+        ctx.emit(keep, item.model_copy(update={"left": left}))
+
+
+@stage(place="spread")
+async def keep(item: Item) -> None: ...
+
+
+SPREAD = Pipeline("spread", enter >> halve, keep, shards=2)
+
+
+async def the_items_are_halved(h: Harness) -> None:
+    await h.feed(enter, *[Item(n=n) for n in range(N)])
+    await h.drain()
+
+    assert Counter((item.n, item.left) for item in h.outputs(keep)) == Counter((n, m) for n in range(N) for m in (0, 1))
+    assert h.balance()
+
+
 async def test_crossing_deduplicated_and_paced_messages_count_once() -> None:
-    await explore(PIPELINE, the_items_go_around, seeds=SEEDS, workers=2)
+    await explore(PIPELINE, the_items_go_around, seeds=FEW_SEEDS, workers=2)
+
+
+async def test_each_message_counts_once_also_when_the_server_of_one_shard_fails_over() -> None:
+    await explore(PIPELINE, the_items_go_around, seeds=FEW_SEEDS, start_seed=100, faults=SURVIVABLE | {Failover})
+
+
+async def test_a_message_without_deduplication_counts_once_when_servers_fail_over() -> None:
+    await explore(SPREAD, the_items_are_halved, seeds=FEW_SEEDS, faults={Failover})

@@ -199,7 +199,7 @@ async def test_what_is_lost_miscounted_or_left_behind_is_named(
     commands: list[tuple[str, str, str | int]], found: str
 ) -> None:
     async with stopped() as simulated:
-        server, keys = simulated.around.server.connect(), simulated.around.keys
+        server, keys = simulated.around.servers[0].connect(), simulated.around.keys
         prefix = keys.stats.removesuffix("stats")
         for command, key, *words in commands:
             names = [name.encode() for name in command.split()]

@@ -17,7 +17,7 @@ _INFO_OF_DISK = b"INFO", b"persistence"
 
 async def replication(link: Link, broker: Broker) -> Replication:
     """What the server at the other end says of its replicas. Raises BrokerUnavailable and BrokerRefused."""
-    if broker.dialer.is_private or broker.world.is_simulated:
+    if broker.dialer.is_private:
         return IN_MEMORY
     replies = await link.call_all([INFO, _INFO_OF_DISK], timeout_seconds=CALL_TIMEOUT_SECONDS)
     for reply in replies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from random import Random
 
 from flowq.graph.compilation.plan import Plan
@@ -34,6 +35,7 @@ _MOST_CRASHES = 2  # three deaths make a message a dead letter, which is no bug
 _CRASHES = 3  # as likely as three other kinds: effects that are not idempotent are what users get wrong most
 _HOW_MANY = (0, 1, 1, 1, 2, 2, 3, 4)  # each as likely as the others
 _CALLS = ("settle", "settle", "publish", "promote", "reclaim", "renew", "reserve")
+_CALLS_OF_SHARDS = (*_CALLS, "apply", "apply", "apply", "settle_out", "publish_out", "wave")
 _ANSWERS: tuple[RefusedWith, ...] = ("OOM", "OOM", "READONLY", "LOADING", "MISCONF")
 _SECONDS = (0.5, 2, 10, 20, 60)  # some are longer than a lease of 15 seconds
 
@@ -48,6 +50,8 @@ def random_faults(plan: Plan, seed: int, kinds: Collection[type[Fault]] = SURVIV
     for _ in range(random.choice(_HOW_MANY)):
         kind = named[random.choice(drawn_from)]
         fault = _DRAWING[kind](random, random.choice(stages))
+        if isinstance(fault, Duplicate | LostReply) and plan.shards > 1:
+            fault = replace(fault, call=random.choice(_CALLS_OF_SHARDS))
         if not isinstance(fault, Crash) or sum(isinstance(each, Crash) for each in faults) < _MOST_CRASHES:
             faults.append(fault)
     return tuple(faults)

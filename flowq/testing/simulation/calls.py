@@ -16,8 +16,8 @@ Command = list[bytes]
 
 _EDGE = b":edge:"
 _NAMES = {"publish_plain": "publish", "publish_out": "publish", "settle_out": "settle", "register": "renew"}
-_MOVING = ("settle", "publish")
-_PROGRESS = frozenset(("settle", "publish", "start_run", "finish", "hold"))
+_MOVING = ("settle", "publish", "apply")
+_PROGRESS = frozenset(("settle", "publish", "apply", "start_run", "finish", "hold"))
 _OUTCOMES = {b"D": "retried", b"P": "delayed", b"Q": "queued", b"R": "released", b"X": "dead"}
 _SETTLE_STAGE, _SETTLE_N_DONE = 4, 8  # among the arguments of settle.lua
 _SETTLE_STREAM = 2  # among its keys
@@ -28,7 +28,7 @@ class RedisCall:
     """One request of one worker, with one command or several.
 
     `name`: "read", "pending", "settle", "publish", "renew", or that of the script or the command. `streams`: the edges
-    that it names, as keys.
+    that it names, as keys. `script`: the name of the script that it runs, if any.
     """
 
     worker: str
@@ -36,10 +36,11 @@ class RedisCall:
     stage: str
     streams: tuple[bytes, ...]
     commands: list[Command]
+    script: str = ""
 
     @property
     def moves_messages(self) -> bool:
-        """Whether it settles or publishes: the calls that faults count, since background polls would shift them."""
+        """Whether it settles, publishes or applies. Faults count these calls: background polls would shift them."""
         return self.name in _MOVING
 
     @property
@@ -65,7 +66,7 @@ def call_of(worker: str, commands: list[Command]) -> RedisCall:
                 stage = command[3 + len(keys) + _SETTLE_STAGE].decode()
             else:
                 stage = stage_of(streams[0]) if streams else ""
-            return RedisCall(worker, name, stage, streams, commands)
+            return RedisCall(worker, name, stage, streams, commands, script.name)
     command = commands[0]
     if command[0] == b"XREADGROUP":
         read, ids = streams_of(command)

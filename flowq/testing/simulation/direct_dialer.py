@@ -12,7 +12,7 @@ from flowq.testing.simulation.virtual_server import Server, ServerConnection
 class DirectDialer:
     """Makes connections that answer at once."""
 
-    is_private = False
+    is_private = True  # what is seen at one instant needs no confirmation
 
     def __init__(self, server: Server) -> None:
         self._server = server

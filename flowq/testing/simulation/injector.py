@@ -107,7 +107,7 @@ def _begins_with(fault: Fault, call: RedisCall) -> bool:
         case Crash():
             return fault.before == call.name and fault.stage == call.stage
         case Refuse(error="OOM"):
-            return call.name == "publish"
+            return call.name in ("publish", "apply")
         case Reorder() | Disconnect() | Stall() | Refuse() | Failover() | Restart():
             return call.moves_messages
         case LostReply() | Duplicate() | PoisonBody() | Slow():
@@ -119,6 +119,6 @@ def _follows(fault: Fault, call: RedisCall) -> bool:
         case Crash():
             return fault.after == call.name and fault.stage == call.stage
         case LostReply() | Duplicate():
-            return fault.call == call.name
+            return fault.call in (call.name, call.script)
         case Reorder() | Disconnect() | Stall() | Refuse() | Failover() | Restart() | PoisonBody() | Slow():
             return False

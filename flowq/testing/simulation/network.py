@@ -9,26 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
-from flowq.broker.client.redis_protocol import error_of
-from flowq.testing.simulation.calls import Messages, RedisCall
+from flowq.testing.simulation.calls import Messages, RedisCall, shard_of
 from flowq.testing.simulation.injector import Injector
 from flowq.testing.simulation.real_timers import Timers
+from flowq.testing.simulation.replicated_node import Node
 from flowq.testing.simulation.trace import Event, Trace
 from flowq.testing.simulation.virtual_server import Server
-from flowq.testing.simulation.write_log import WriteLog
+from flowq.testing.simulation.write_log import Answered
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.0001, 0.001
 _SHORTEST_DETOUR_SECONDS, _LONGEST_DETOUR_SECONDS = 0.005, 0.05
 _LOOKS, _BETWEEN_LOOKS = 5, 0.45  # others look at least twice, each time after a good third of a lease
-_ERRORS = {
-    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
-    "READONLY": "READONLY You can't write against a read only replica.",
-    "LOADING": "LOADING Redis is loading the dataset in memory",
-    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
-    "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
-    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
-}
 
 
 class Worker(Protocol):
@@ -37,16 +28,17 @@ class Worker(Protocol):
     is_dead: bool
     leases: dict[bytes, int]  # keys of the leases that it has renewed, and for how many milliseconds
 
-    def disconnect(self) -> None:
-        """Cut all its connections."""
+    def disconnect(self, node: Node | None = None) -> None:
+        """Cut all its connections, or those to one node."""
         ...
 
 
 class Network:
-    """Everything between the workers and the server.
+    """Everything between the workers and the servers.
 
     Each call takes a short virtual time that the seed decides, and with it the order in which calls of different
-    workers arrive. The server runs one call after the other, in this thread.
+    workers arrive. A server runs one call after the other, in this thread. With `others`, servers beside the first,
+    the shards of a pipeline are dealt out in turn, and what a replica has not confirmed may be forgotten.
     """
 
     def __init__(
@@ -54,26 +46,31 @@ class Network:
         loop: Timers,
         server: Server,
         *,
+        others: Sequence[Server] = (),
+        is_sharded: bool = False,
         seed: int = 0,
         injector: Injector | None = None,
     ) -> None:
         self.loop = loop
-        self.server = server
+        self.is_sharded = is_sharded
         self.trace = Trace()
         self.injector = injector or Injector()
         self.messages = Messages()
         self._random = Random(f"network {seed}")
-        self._connection = server.connect()
-        self._log = WriteLog() if self.injector.may_fail_over else None
+        remembers = is_sharded or self.injector.may_fail_over
+        self.nodes = [
+            Node(loop, each, number, Random(f"replica {seed} {number}") if remembers else None)
+            for number, each in enumerate((server, *others))
+        ]
         self._readers: defaultdict[bytes, dict[asyncio.Future[None], None]] = defaultdict(dict)
         self._blocked: dict[int, asyncio.Future[None]] = {}
         self._n_clients = 0
         self._workers: list[Worker] = []
-        self._stalled_until = self._refused_until = 0.0
-        self._refusal = ""
         self._leapt_to = -math.inf
         self.on_answer: list[Callable[[RedisCall, Sequence[Sequence[Any]], Sequence[Any]], None]] = []
         """Called with each call that the server has answered, its commands and their replies."""
+        self.on_forgotten: list[Callable[[Answered], None]] = []
+        """Called with each call that a server has forgotten, the last one first."""
         loop.on_leap(self._keep_leases)
 
     def join(self, worker: Worker) -> None:
@@ -106,13 +103,17 @@ class Network:
         """Whether a reply takes as long as a request; most arrive at once, which is faster to simulate."""
         return self._random.random() < 0.1
 
-    def run(self, call: RedisCall, commands: Sequence[Sequence[Any]], *, may_be_refused: bool = True) -> list[Any]:
-        """Have the server run commands now; readers of the edges that they may have added to look again."""
-        if may_be_refused and self._refused_until and (error := self._refused(call)):
-            return [error] * len(commands)
-        replies = self._connection.exchange(commands)
-        if self._log is not None:
-            self._log.add(self.server.now(), call, commands, replies)
+    def node_of(self, shard: int) -> Node:
+        """The server that a shard is on."""
+        return self.nodes[shard % len(self.nodes)]
+
+    def run(
+        self, node: Node, call: RedisCall, commands: Sequence[Sequence[Any]], *, may_be_refused: bool = True
+    ) -> list[Any]:
+        """Have a server run commands now; readers of the edges that they may have added to look again."""
+        replies, have_run = node.run(call, commands, may_be_refused=may_be_refused)
+        if not have_run:
+            return replies
         for listener in self.on_answer:
             listener(call, commands, replies)
         if call.name not in ("read", "pending"):
@@ -153,47 +154,35 @@ class Network:
 
     def await_ends_of(self, leases: Mapping[bytes, int]) -> None:
         """These leases of a dead worker end, each after its milliseconds: leaps stop for each look of the others."""
-        left = self._connection.exchange([(b"PTTL", lease) for lease in leases])
-        for left_ms, lease_ms in zip(left, leases.values(), strict=True):
+        for lease, lease_ms in leases.items():
+            (left_ms,) = self.node_of(shard_of(lease)).exchange([(b"PTTL", lease)])
             for look in range(_LOOKS):
                 self.loop.stop_leaps_in((max(0, left_ms) + look * _BETWEEN_LOOKS * lease_ms) / 1000)
 
     def _keep_leases(self, seconds: float) -> None:
         """Before a leap: live workers would have renewed their leases meanwhile."""
         self._leapt_to = self.loop.time() + seconds
-        leases = [lease for worker in self._workers if not worker.is_dead for lease in worker.leases]
-        left = self._connection.exchange([(b"PTTL", lease) for lease in leases])
-        self._connection.exchange(
-            [(b"PEXPIRE", lease, ms + round(seconds * 1000)) for lease, ms in zip(leases, left, strict=True) if ms > 0]
-        )
-
-    # What happens to the whole server
-
-    def stall(self, seconds: float) -> None:
-        """The server answers nothing for that time."""
-        self._stalled_until = max(self._stalled_until, self.loop.time() + seconds)
-        self.loop.stop_leaps_in(seconds)
-
-    def stall_seconds(self) -> float:
-        """For how long the server still answers nothing."""
-        return self._stalled_until - self.loop.time()
-
-    def refuse(self, error: str, seconds: float) -> None:
-        """The server answers calls with an error for that time."""
-        self._refusal, self._refused_until = error, self.loop.time() + seconds
-        self.loop.stop_leaps_in(seconds)
-
-    def _refused(self, call: RedisCall) -> Exception | None:
-        if self.loop.time() >= self._refused_until:
-            self._refused_until = 0.0
-            return None
-        if self._refusal == "OOM" and call.name != "publish":
-            return None  # flowq settles also when memory is full: it makes room
-        return error_of(_ERRORS[self._refusal])
-
-    def fail_over(self, forget: int) -> None:
-        """The server forgets its last calls that moved messages, with everything since. All connections break."""
-        assert self._log is not None
-        self.server.restore(self._log.without_last(forget))
+        by_node = defaultdict[Node, list[bytes]](list)
         for worker in self._workers:
-            worker.disconnect()
+            for lease in worker.leases if not worker.is_dead else ():
+                by_node[self.node_of(shard_of(lease))].append(lease)
+        for node, leases in by_node.items():
+            left = node.exchange([(b"PTTL", lease) for lease in leases])
+            node.exchange(
+                [
+                    (b"PEXPIRE", lease, ms + round(seconds * 1000))
+                    for lease, ms in zip(leases, left, strict=True)
+                    if ms > 0
+                ]
+            )
+
+    # What happens to a whole server
+
+    def fail_over(self, node: Node, forget: int) -> None:
+        """A server forgets its last calls that moved messages, with everything since. Connections to it break."""
+        forgotten = node.fail_over(forget)
+        for answered in reversed(forgotten):
+            for listener in self.on_forgotten:
+                listener(answered)
+        for worker in self._workers:
+            worker.disconnect(node)

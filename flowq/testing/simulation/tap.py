@@ -20,8 +20,9 @@ from flowq.testing.faults import (
 )
 from flowq.testing.simulation.calls import Command, RedisCall, call_of, parse_request, streams_of, without_block
 from flowq.testing.simulation.network import Network
+from flowq.testing.simulation.replicated_node import Node
 
-_ANSWERED_HERE = frozenset((b"CLIENT", b"WAIT"))
+_ANSWERED_HERE = frozenset((b"CLIENT", b"INFO", b"WAIT", b"WAITAOF"))
 
 
 def _nothing() -> None:
@@ -52,16 +53,25 @@ class Tap:
         self.on_restart = on_restart
         self.is_faulty = is_faulty
         self.is_dead = False
-        self.url = self.address = network.server.address
+        self.url = self.address = network.nodes[0].server.address
         self.leases: dict[bytes, int] = {}
         self._on_crash = on_crash
         self._connections: dict[TapConnection, None] = {}
+        self._ways = {node: WayTo(self, node) for node in network.nodes[1:]}
         network.join(self)
 
     async def dial(self) -> TapConnection:
-        """A new connection."""
+        """A new connection to the first server."""
+        return self.connect(self.network.nodes[0])
+
+    def to(self, shard: int) -> Tap | WayTo:
+        """What dials the server that a shard is on. It is the same for all shards on that server."""
+        return self._ways.get(self.network.node_of(shard), self)
+
+    def connect(self, node: Node) -> TapConnection:
+        """A new connection to a server."""
         self.check_alive()
-        connection = TapConnection(self)
+        connection = TapConnection(self, node)
         self._connections[connection] = None
         return connection
 
@@ -82,10 +92,11 @@ class Tap:
         self.kill()
         self._on_crash()
 
-    def disconnect(self) -> None:
-        """Cut all connections."""
+    def disconnect(self, node: Node | None = None) -> None:
+        """Cut all connections, or those to one server."""
         for connection in list(self._connections):
-            connection.cut()
+            if node is None or connection.node is node:
+                connection.cut()
 
     def forget(self, connection: TapConnection) -> None:
         """A connection has been closed."""
@@ -113,11 +124,27 @@ class Tap:
         self.check_alive()
 
 
+class WayTo:
+    """The dialer of one worker for a server beside the first."""
+
+    is_private = False
+
+    def __init__(self, tap: Tap, node: Node) -> None:
+        self.url = self.address = node.server.address
+        self._tap = tap
+        self._node = node
+
+    async def dial(self) -> TapConnection:
+        """A new connection."""
+        return self._tap.connect(self._node)
+
+
 class TapConnection:
     """One connection of a worker. As on a real one, one call is under way at a time."""
 
-    def __init__(self, tap: Tap) -> None:
+    def __init__(self, tap: Tap, node: Node) -> None:
         self.is_lost = False
+        self.node = node
         self._tap = tap
         self._network = tap.network
         self._client_id = tap.network.new_client_id()
@@ -136,7 +163,7 @@ class TapConnection:
         if call.name == "read" and n_replies == 1:
             return [await self._read(call, delay_seconds, timeout_seconds)]
         await self._arrive(call, call.commands, delay_seconds, timeout_seconds)
-        replies = self._answered(call)
+        replies = await self._answered(call)
         self._note(call)
         await self._return(call, 0)
         return replies
@@ -174,11 +201,10 @@ class TapConnection:
         self, call: RedisCall, commands: list[Command], delay_seconds: float, timeout_seconds: float
     ) -> None:
         """Wait until the server has the request and looks at it. Raises TimeoutError if that takes too long."""
-        network = self._network
         await self._sleep(delay_seconds)
-        while self._tap.is_faulty and (stall_seconds := network.stall_seconds()) > 0:
+        while self._tap.is_faulty and (stall_seconds := self.node.stall_seconds) > 0:
             if stall_seconds > timeout_seconds:
-                network.loop.call_later(stall_seconds, self._run, call, commands)  # it is in the server's buffers
+                self._run_later(stall_seconds, call, commands)  # it is in the server's buffers
                 await self._sleep(timeout_seconds)
                 raise TimeoutError
             await self._sleep(stall_seconds)
@@ -192,7 +218,7 @@ class TapConnection:
                     self._tap.crash(fault)
                 case Duplicate():
                     self._note_fault(call, fault)
-                    network.loop.call_later(network.delay_seconds(call), self._run, call, call.commands)
+                    self._run_later(network.delay_seconds(call), call, call.commands)
                 case _:
                     self._note_fault(call, fault)
                     self.cut()
@@ -212,13 +238,13 @@ class TapConnection:
                 case Reorder():
                     delay_seconds += network.detour_seconds()
                 case Disconnect():
-                    self._tap.disconnect()
+                    self._tap.disconnect(self.node)
                 case Stall(seconds=seconds):
-                    network.stall(seconds)
+                    self.node.stall(seconds)
                 case Refuse(error=error, seconds=seconds):
-                    network.refuse(error, seconds)
+                    self.node.refuse(error, seconds)
                 case Failover(forget=forget):
-                    network.fail_over(forget)
+                    network.fail_over(self.node, forget)
                 case Restart():
                     self._tap.on_restart()
                 case _:
@@ -236,22 +262,48 @@ class TapConnection:
         await self._network.loop.call_sleep(seconds)
         self._check()
 
-    def _answered(self, call: RedisCall) -> list[Any]:
+    async def _answered(self, call: RedisCall) -> list[Any]:
         if all(command[0] not in _ANSWERED_HERE for command in call.commands):
             return self._run(call, call.commands)
-        return [self._answer(call, command) for command in call.commands]
+        return [await self._answer(call, command) for command in call.commands]
 
     def _run(self, call: RedisCall, commands: list[Command]) -> list[Any]:
-        return self._network.run(call, commands, may_be_refused=self._tap.is_faulty)
+        replies = self._network.run(self.node, call, commands, may_be_refused=self._tap.is_faulty)
+        if self._network.is_sharded and not self._tap.is_faulty:  # what a test feeds is not forgotten
+            self.node.confirm(self.node.position)
+        return replies
 
-    def _answer(self, call: RedisCall, command: Command) -> Any:
-        if command[0] == b"WAIT":
-            return 1  # there is a replica, and it has everything
+    def _run_later(self, seconds: float, call: RedisCall, commands: list[Command]) -> None:
+        """Run it when its connection may have ended, unless another server has taken the place of this one."""
+        n_failovers = self.node.n_failovers
+
+        def run() -> None:
+            if self.node.n_failovers == n_failovers:
+                self._run(call, commands)
+
+        self._network.loop.call_later(seconds, run)
+
+    async def _answer(self, call: RedisCall, command: Command) -> Any:
+        if command[0] in (b"WAIT", b"WAITAOF"):
+            n = int(await self._is_confirmed(int(command[-1]) / 1000))
+            return n if command[0] == b"WAIT" else [n, n]
+        if command[0] == b"INFO":
+            return self.node.info()
         if command[0] == b"CLIENT" and command[1] == b"ID":
             return self._client_id
         if command[0] == b"CLIENT" and command[1] == b"UNBLOCK":
             return int(self._network.unblock(int(command[2])))
         return self._run(call, [command])[0]
+
+    async def _is_confirmed(self, seconds: float) -> bool:
+        """Wait until the replica has what is written by now. False if that takes longer."""
+        position, behind_seconds = self.node.position, self.node.seconds_behind()
+        if behind_seconds:
+            await self._sleep(min(seconds, behind_seconds))
+        if behind_seconds > seconds:
+            return False
+        self.node.confirm(position)
+        return True
 
     def _note(self, call: RedisCall) -> None:
         if call.name == "renew":
