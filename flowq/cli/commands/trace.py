@@ -49,7 +49,7 @@ def command(
       flowq trace scrape 019c2f7a00000001 --json | jq '.messages[].places[].state'
     """
     plan = plan_of(name, settings)
-    lineage = with_broker_for_views(plan, settings, lambda broker: _search(plan, broker, message_id), needs_bodies=False)
+    lineage = with_broker_for_views(plan, settings, lambda broker: _search(plan, broker, message_id))
     looked = f"searched {lineage.looked_at:,} of {counted(lineage.total, 'message')}"
     if not lineage.is_known and not lineage.is_complete:
         raise NotFound(f"nothing found of a message {message_id} so far", hint=looked)
