@@ -141,24 +141,31 @@ class Migration:
         return header.type_tag, await content_of(self._broker.claims, header, body)
 
     async def _sample(self, edge: str, most: int) -> list[tuple[bytes, bytes]]:
-        """Headers and bodies of messages on an edge: the oldest in its stream, then the delayed ones due first."""
-        keys = self._broker.keys
-        entries: list[DeadEntry] = []
-        while (limit := min(_PER_CALL, most - len(entries))) > 0:
-            after = entries[-1].entry_id if entries else ""
-            page = await Entries(self._broker, keys.edge(edge)).after(after, limit=limit, bodies="all")
-            entries += page
-            if len(page) < limit:
-                break
-        found = [(entry.header, entry.body or b"") for entry in entries]
-        names: Sequence[bytes] = ()
-        if len(found) < most:
-            names = await self._broker.answer(b"ZRANGE", keys.delayed(edge), 0, most - len(found) - 1)
-        delayed = await self._broker.ask_each([(b"HGET", keys.delayed_bodies(edge), name) for name in names])
-        for body in filter(None, delayed):
-            values = dict(pairs(delayed_fields(body)))
-            found.append((values.get(b"h", b""), values.get(b"b", b"")))
+        """Headers and bodies of messages on an edge: in each shard the oldest, then the delayed ones due first."""
+        found: list[tuple[bytes, bytes]] = []
+        for shard in self._broker.shards:
+            found += await _sample_of(shard, edge, most - len(found))
         return found
+
+
+async def _sample_of(shard: Broker, edge: str, most: int) -> list[tuple[bytes, bytes]]:
+    keys = shard.keys
+    entries: list[DeadEntry] = []
+    while (limit := min(_PER_CALL, most - len(entries))) > 0:
+        after = entries[-1].entry_id if entries else ""
+        page = await Entries(shard, keys.edge(edge)).after(after, limit=limit, bodies="all")
+        entries += page
+        if len(page) < limit:
+            break
+    found = [(entry.header, entry.body or b"") for entry in entries]
+    names: Sequence[bytes] = ()
+    if len(found) < most:
+        names = await shard.answer(b"ZRANGE", keys.delayed(edge), 0, most - len(found) - 1)
+    delayed = await shard.ask_each([(b"HGET", keys.delayed_bodies(edge), name) for name in names])
+    for body in filter(None, delayed):
+        values = dict(pairs(delayed_fields(body)))
+        found.append((values.get(b"h", b""), values.get(b"b", b"")))
+    return found
 
 
 def _worker_of(edge: str, workers: Mapping[str, Mapping[str, Any]]) -> str:

@@ -95,11 +95,18 @@ class Resharding:
             return ShardsMoved()
         await self.check()
         brokers = self._open(move)
-        await self._begin(brokers, move)
+        begun = await read_move(self._home)
+        if begun != move:
+            await asyncio.gather(*(_forget_all(broker, self._plan) for broker in brokers[move.before :]))
+        if begun is None:
+            await self._begin(brokers, move)
+        else:
+            await self._keep_out(brokers, move)
         moved = ShardsMoved()
         await self._move_messages(brokers, moved)
         await self._move_memory(move, moved)
         await self._bring_into_run(brokers[: move.after])
+        await asyncio.gather(*(_forget_all(broker, self._plan) for broker in brokers[move.after :]))
         await record_layout(self._home, move.after)
         for broker in brokers:
             broker.moving = ""
@@ -128,17 +135,21 @@ class Resharding:
         return with_shards(self._home, max(move.before, move.after)).shards
 
     async def _begin(self, brokers: Sequence[Broker], move: LayoutMove) -> None:
+        """Keep all others out, unless there is a reason to refuse the move. Nothing has moved yet."""
+        try:
+            await self._keep_out(brokers, move)
+            await self._refuse_living(brokers)  # one may have started in between
+            await self._refuse_leaving(brokers, move)
+        except UsageError:
+            await record_layout(self._home, move.before)
+            raise
+
+    async def _keep_out(self, brokers: Sequence[Broker], move: LayoutMove) -> None:
         """Keep all others out, and let what is in transit arrive."""
         for broker in brokers:
             broker.moving = str(move)
         await begin_move(self._home, move)
-        try:
-            await self._refuse_living(brokers)  # one may have started in between
-            await asyncio.gather(*map(flush, brokers))
-            await self._refuse_leaving(brokers, move)
-        except UsageError:  # nothing has moved yet
-            await record_layout(self._home, move.before)
-            raise
+        await asyncio.gather(*map(flush, brokers))
 
     async def _move_messages(self, brokers: Sequence[Broker], moved: ShardsMoved) -> None:
         keys = KeysMoving(self._home, self._plan, len(brokers))
@@ -224,6 +235,17 @@ class Resharding:
             for broker in leaving
         ]
         return [each for each in found if not each.is_empty]
+
+
+async def _forget_all(broker: Broker, plan: Plan) -> None:
+    """Remove what a shard without messages remembers: it is not in use, and later that would no longer be true."""
+    keys = broker.keys
+    kinds = (
+        keys.seen, keys.seen_until, keys.unpacked, keys.unpacked_until, keys.latest,
+        keys.rate, keys.starts, keys.pace, keys.held_until, keys.hold_info, keys.slots, keys.queue,
+    )  # fmt: skip
+    of_stages = [kind(stage.name) for stage in plan.consumers for kind in kinds]
+    await broker.answer(b"DEL", keys.run, keys.stats, keys.failures, keys.published, *of_stages)
 
 
 async def _length(broker: Broker, kind: Callable[[str], str], stages: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flowq.broker.migration.changes import Changes
+    from flowq.broker.migration.shards_change import ShardsMoved
     from flowq.broker.redis_streams import Broker
 
 
@@ -46,18 +47,23 @@ def command(
     that the code no longer has, and records the schemas. Each step is atomic: run the command again if it was
     interrupted. It is refused while a live worker serves an edge that would be moved.
 
+    With another number of shards in the code, everything moves to the shard in which it lives from then on. That needs
+    all workers stopped, and until it is done none starts and nothing can be pushed. Fewer shards are possible only if
+    those that go hold no messages, dead letters and kept messages.
+
     Example:
       flowq plan scrape --move parse=extract
       flowq apply scrape --move parse=extract
     """
     from flowq.broker.migration.migrating import Migration
     from flowq.cli.views.changes_view import show_changes
+    from flowq.cli.views.shards_change_view import show_moved
     from flowq.inspector import Inspector
 
     plan = plan_of(name, settings)
     moves = pairs_of("--move", move, "OLD=NEW")
 
-    async def carry_out(broker: Broker) -> tuple[Changes, Mapping[str, int]]:
+    async def carry_out(broker: Broker) -> tuple[Changes, Mapping[str, int], ShardsMoved]:
         migration = Migration(broker, plan)
         changes = await migration.changes(moves=moves, sample=sample)
         if changes.misfits and not yes:
@@ -66,12 +72,16 @@ def command(
                 f"{changes.misfits:,} messages no longer fit the code; nothing was changed",
                 hint="let the earlier version finish them, give new fields a default, or --yes",
             )
-        return changes, await migration.apply(changes, await Inspector(plan, broker).workers())
+        counts = await migration.apply(changes, await Inspector(plan, broker).workers())
+        return changes, counts, migration.shards_moved
 
-    changes, moved = with_broker(plan.name, settings, carry_out)
+    changes, moved, by_shards = with_broker(plan.name, settings, carry_out)
     if json:
-        print(json_text({**changes.as_json(), "moved": moved}, indent=True))
+        done = {"moved": moved, "moved_between_shards": by_shards.as_json()}
+        print(json_text({**changes.as_json(), **done}, indent=True))
         return
+    if changes.shards:
+        show_moved(changes.shards, by_shards)
     for edge, n in moved.items():
         if n:
             to = next(change.to for change in changes.changes if change.edge == edge)

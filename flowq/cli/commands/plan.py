@@ -31,7 +31,8 @@ def command(
     """Compare the code with what is in Redis, and change nothing.
 
     Shows new edges, removed edges with their messages, and schemas that differ, with the number of waiting messages
-    that no longer fit. Run it before a deployment; flowq apply makes the changes.
+    that no longer fit. With another number of shards in the code: about how many messages and which remembered values
+    would move, and what shards that would go still hold. Run it before a deployment; flowq apply makes the changes.
 
     Example:
       flowq plan scrape
@@ -48,5 +49,5 @@ def command(
         plan.name, settings, lambda broker: Migration(broker, plan).changes(moves=moves, sample=sample)
     )
     show_changes(changes, sys.stdout, json=json)
-    if changes.changes and exit_code:
+    if (changes.changes or changes.shards) and exit_code:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flowq.broker.migration.changes import Change, Changes
 from flowq.cli.framework.invocation import as_typed
+from flowq.cli.views.shards_change_view import show_shards
 from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
 from flowq.printable import json_text, printable
 
@@ -28,11 +29,13 @@ def show_changes(changes: Changes, file: IO[str], *, json: bool) -> None:
         print(json_text(changes.as_json(), indent=True), file=file)
         return
     console = console_for(file)
+    if changes.shards:
+        show_shards(changes.shards, changes.pipeline, console)
     if not changes.seen_ms:
         console.print(f"{changes.pipeline} has not run here yet: there is nothing to compare with")
         return
     if not changes.changes:
-        console.print(f"{changes.pipeline} is up to date")
+        console.print(f"{changes.pipeline} is up to date" + (" otherwise" if changes.shards else ""))
         return
     seen = datetime.fromtimestamp(changes.seen_ms / 1000).astimezone()
     n = len(changes.changes)
