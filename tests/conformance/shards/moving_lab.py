@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from zlib import crc32
@@ -14,15 +15,21 @@ from flowq.broker.client.connection import Dialer
 from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.migration.recorded_plan import RecordedPlan
+from flowq.broker.migration.resharding import Resharding
 from flowq.broker.publishing import Publishing
 from flowq.broker.records import delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.broker.shards.layout import read_layout
+from flowq.delivery.edge import parse_address
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.placement import cells
 from flowq.delivery.settlement import Output
+from flowq.errors import BrokerUnavailable
+from flowq.graph.compilation.placing import Placing
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.compilation.routing import deduplicating_edges
+from tests.conformance.shards.mortal import MortalDialer
 
 
 class Page(BaseModel):
@@ -108,6 +115,18 @@ class Lab:
                     f">{name}", outputs, dedup=memories.get(f">{name}"), delay_ms=delay_ms
                 )
 
+    async def moved_before_death(self, n_shards: int, n_requests: int) -> bool:
+        """Move to so many shards, in a process that dies at its n-th request; whether it was done by then."""
+        dialer = MortalDialer(self._dialer, n_requests)
+        broker = with_shards(Broker(dialer, self._keys), await read_layout(self.home) or 1)
+        self._opened.append(broker)
+        dialer.victim = moving = asyncio.create_task(Resharding(broker, plan_of(n_shards)).carry_out())
+        await asyncio.wait([moving])
+        if moving.cancelled() or isinstance(moving.exception(), BrokerUnavailable):
+            return False
+        await moving
+        return True
+
     async def messages(self, n_shards: int) -> Counter[tuple[int, str, str, bool]]:
         """Shard, stage, url, and whether it is delayed, of all that is stored."""
         found = Counter[tuple[int, str, str, bool]]()
@@ -119,6 +138,17 @@ class Lab:
                 values = await broker.answer(b"HVALS", keys.delayed_bodies(f">{name}"))
                 found.update((broker.shard, name, _url(delayed_fields(value)), True) for value in values)
         return found
+
+    async def remembers(self, stage_name: str, number: int, n_shards: int) -> bool:
+        """Whether a message that is published where it lives is dropped as a duplicate there."""
+        plan, edge = plan_of(n_shards), f">{stage_name}"
+        placed = Placing(plan).placed(output(stage_name, number), 0)
+        shard, _ = parse_address(placed.edge)
+        broker = self.opened(n_shards).shards[shard or 0]
+        published = await Publishing(broker).publish(
+            edge, [placed._replace(edge=edge)], dedup=deduplicating_edges(plan)[edge]
+        )
+        return published.duplicates == 1
 
     async def counters(self, n_shards: int, kind: str) -> list[dict[str, int]]:
         """The counters of one kind by edge, in each shard."""

@@ -9,11 +9,16 @@ import pytest
 
 from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import Keys
-from flowq.broker.migration.resharding import Resharding
+from flowq.broker.migration.resharding import OtherMove, Resharding, ShardsHoldSomething, WorkersAlive
+from flowq.broker.records import pairs
+from flowq.broker.shards.layout import WrongLayout, agree_on_layout, read_layout, read_move
+from flowq.broker.workers import Workers
+from flowq.delivery.placement import shard_of
 from tests.conformance.shards.moving_lab import STAGES, Lab, home_of, page, plan_of
 
-N = 60
+N = 20
 DELAYED = range(0, N, 5)
+REMEMBERING = ("parse", "follow", "fetch")
 
 
 @pytest.fixture
@@ -24,8 +29,8 @@ async def lab(dialer: Dialer, keys: Keys) -> AsyncIterator[Lab]:
 
 
 async def move(lab: Lab, n_shards: int) -> None:
-    broker = lab.opened(1)
-    await Resharding(broker, plan_of(n_shards)).carry_out()
+    recorded = await read_layout(lab.home) or 1
+    await Resharding(lab.opened(recorded), plan_of(n_shards)).carry_out()
 
 
 def expected(n_shards: int) -> Counter[tuple[int, str, str, bool]]:
@@ -34,10 +39,128 @@ def expected(n_shards: int) -> Counter[tuple[int, str, str, bool]]:
     )
 
 
-async def test_waiting_and_delayed_messages_move_to_the_shards_of_their_keys(lab: Lab) -> None:
+async def test_messages_move_to_the_shards_of_their_keys_and_are_counted_there(lab: Lab) -> None:
     await lab.fill(N, delayed=DELAYED)
 
     for n_shards in (6, 12):
         await move(lab, n_shards)
 
         assert await lab.messages(12) == expected(n_shards)
+        stored = Counter((shard, f">{name}") for shard, name, _, _ in (await lab.messages(12)).elements())
+        counted = await lab.counters(12, "in:")
+        assert {(s, edge): n for s, by_edge in enumerate(counted) for edge, n in by_edge.items() if n} == stored
+
+
+async def test_what_stages_have_seen_is_remembered_where_its_messages_live(lab: Lab) -> None:
+    await lab.fill(N)
+
+    for n_shards in (6, 12):
+        await move(lab, n_shards)
+
+        for name in REMEMBERING:
+            assert [n for n in range(N) if not await lab.remembers(name, n, n_shards)] == []
+            assert not await lab.remembers(name, N + n_shards, n_shards), "a new value is new"
+
+
+async def test_the_last_message_of_a_value_still_replaces_one_that_has_moved(lab: Lab) -> None:
+    await lab.fill(N, delayed=DELAYED)
+    await move(lab, 6)
+    before = await lab.messages(6)
+
+    assert [n for n in range(N) if await lab.remembers("show", n, 6)] == [], "none is dropped"
+
+    urls = Counter(url for _, name, url, _ in before.elements() if name == "show")
+    assert Counter(url for _, name, url, _ in (await lab.messages(6)).elements() if name == "show") == urls
+
+
+async def test_rates_and_holds_move_with_their_keys(lab: Lab) -> None:
+    await lab.fill(1)
+    keys, hosts = lab.home.keys, [f"{n}.example" for n in range(30)]
+    for host in hosts:
+        await lab.home.answer(b"HSET", keys.rate("fetch"), host, f"at {host}")
+        await lab.home.answer(b"HSET", keys.pace("fetch"), f"\n{host}", 7)
+        await lab.home.answer(b"ZADD", keys.held_until("fetch"), 9, host)
+    await lab.home.answer(b"HSET", keys.starts("count"), b"", b"5")
+
+    await move(lab, 6)
+
+    for broker in lab.opened(6).shards:
+        own = sorted(host for host in hosts if shard_of(host.encode(), 6) == broker.shard)
+        rates = pairs(await broker.answer(b"HGETALL", broker.keys.rate("fetch")))
+        assert sorted(rates) == [(host.encode(), f"at {host}".encode()) for host in own]
+        assert sorted(await broker.answer(b"HKEYS", broker.keys.pace("fetch"))) == [f"\n{h}".encode() for h in own]
+        assert sorted(await broker.answer(b"ZRANGE", broker.keys.held_until("fetch"), 0, -1)) == [
+            host.encode() for host in own
+        ]
+        home = shard_of(b"count", 6) == broker.shard
+        assert await broker.answer(b"HGET", broker.keys.starts("count"), b"") == (b"5" if home else None)
+
+
+async def test_a_move_that_is_killed_again_and_again_loses_and_doubles_nothing(lab: Lab) -> None:
+    await lab.fill(N, delayed=DELAYED)
+    n_killed, n_requests = 0, 3
+
+    for n_shards in (4, 7):
+        while not await lab.moved_before_death(n_shards, n_requests):
+            n_killed, n_requests = n_killed + 1, n_requests * 3 // 2 + 5
+        n_requests = 3
+
+    assert n_killed > 5
+    assert await lab.messages(7) == expected(7)
+    counted = await lab.counters(7, "in:")
+    assert sum(sum(by_edge.values()) for by_edge in counted) == N * len(STAGES)
+    for name in REMEMBERING:
+        assert [n for n in range(N) if not await lab.remembers(name, n, 7)] == []
+
+
+async def test_programs_are_kept_out_while_a_move_is_unfinished(lab: Lab) -> None:
+    await lab.fill(3)
+    assert not await lab.moved_before_death(4, 30)
+
+    assert await read_move(lab.home) is not None
+    with pytest.raises(WrongLayout, match="are being moved"):
+        await agree_on_layout(lab.opened(4), 4)
+    with pytest.raises(OtherMove):
+        await move(lab, 2)
+
+    await move(lab, 4)
+    await agree_on_layout(lab.opened(4), 4)
+
+
+async def test_nothing_moves_while_a_worker_lives_in_any_shard(lab: Lab) -> None:
+    await lab.fill(3)
+    await move(lab, 4)
+    before, there = await lab.messages(4), lab.opened(4).shards[3]
+    await Workers(there).register("late", {}, lease_ms=600_000, heartbeat="1")
+
+    with pytest.raises(WorkersAlive, match="late"):
+        await move(lab, 6)
+
+    assert await lab.messages(6) == before
+    assert await read_layout(lab.home) == 4
+    await agree_on_layout(lab.opened(4), 4)
+
+
+async def test_shards_that_hold_something_do_not_go(lab: Lab) -> None:
+    await lab.fill(3)
+    await move(lab, 4)
+    last = lab.opened(4).shards[3]
+    await last.answer(b"XADD", last.keys.dead("parse"), b"*", b"b", b"dead")
+
+    with pytest.raises(ShardsHoldSomething, match="1 dead letter"):
+        await move(lab, 3)
+
+    assert await read_layout(lab.home) == 4
+
+
+async def test_empty_shards_go_and_what_they_remember_moves(lab: Lab) -> None:
+    await lab.fill(N)
+    await move(lab, 6)
+    for broker in lab.opened(6).shards:
+        await broker.answer(b"DEL", *(broker.keys.edge(f">{name}") for name in STAGES))
+
+    await move(lab, 2)
+
+    for name in REMEMBERING:
+        assert [n for n in range(N) if not await lab.remembers(name, n, 2)] == []
+    assert await read_layout(lab.opened(1)) == 2
