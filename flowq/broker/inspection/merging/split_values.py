@@ -49,7 +49,7 @@ class Sample:
 
     @property
     def n_split(self) -> int:
-        """How many values have two places; 0 if that many hashes may be the same by chance."""
+        """How many values have two places; 0 if so many hashes may be the same by chance."""
         n_all = len(self._cells) * (self._mask + 1)
         by_chance = len(self._cells) * n_all / 2 ** (8 * self._n_hash_bytes + 1)
         return len(self._split) if len(self._split) > _CHANCE * by_chance else 0
