@@ -21,7 +21,7 @@ _COLUMNS = (
 
 
 def show_shards(change: ShardsChange, pipeline: str, console: Console) -> None:
-    """Write what would move, and what stands against it."""
+    """Write what would move, and what prevents it."""
     begun = ", a move that was interrupted" * change.is_interrupted
     console.print(f"{pipeline}: from {counted(change.before, 'shard')} to {change.after}{begun}")
     rows = [
