@@ -292,6 +292,25 @@ def test_a_server_refuses_every_call_for_a_while(error: Any) -> None:
     lab.close()
 
 
+def test_a_failover_forgets_nothing_that_its_replica_has_confirmed(new_lab: NewLab) -> None:
+    lab = new_lab(Failover(forget=2, nth=3))
+
+    async def main() -> int:
+        member = await lab.member("w")
+        await member.publish(b"1")
+        n_confirmed = 0
+        while not n_confirmed:  # the replica lags, at times for longer
+            n_confirmed = await member.broker.answer(b"WAIT", 1, 250)
+        await member.publish(b"2")  # forgotten
+        with pytest.raises(BrokerUnavailable):
+            await member.publish(b"3")
+        return n_confirmed
+
+    assert lab.run(main()) == 1
+    assert fired(lab) == [Failover(forget=2, nth=3)]
+    assert lab.bodies == [b"1"]
+
+
 def test_a_failover_forgets_the_last_calls_that_moved_messages(new_lab: NewLab) -> None:
     lab = new_lab(Failover(forget=2, nth=4))
 
