@@ -24,6 +24,7 @@ from flowq.broker.inspection.pacing_keys import parse_hold
 from flowq.broker.inspection.throughput_records import PeriodRecord
 from flowq.broker.keys import is_edge
 from flowq.broker.migration.recorded_plan import recorded_edge
+from flowq.broker.shards.channel import Mark
 from flowq.broker.workers import silent_seconds_in
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery import stored
@@ -137,6 +138,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
         (DecodeError,),
     ),
     "broker/migration/recorded_plan.py:recorded_edge": (recorded_edge, ()),
+    "broker/shards/channel.py:parse": (Mark.parse, ()),
     "broker/keys.py:is_edge": (lambda raw: is_edge(stored.text_in(raw)), ()),
     "broker/flow_control/limiter.py:parse_hold": (parse_hold, ()),
     "broker/workers.py:silent_seconds_in": (lambda raw: silent_seconds_in(stored.text_in(raw)), ()),
@@ -159,6 +161,10 @@ SAFE = {
     "durations.py": "what the user has written",
     "delivery/encoding/codec.py": "messages: any exception of pydantic becomes a DecodeError",
     "delivery/encoding/json_bytes.py": "messages, read by pydantic: see the codec",
+    "broker/keys.py:hash_tag": "a number of flowq's own",
+    "delivery/placement.py:_jump": "a number of flowq's own",
+    "delivery/edge.py:parse_address": "an address that this process has written",
+    "delivery/letter_ids.py:parse": "what the user has written, with ValueError",
     "dead_letters/condition.py": "what the user has written, and values of messages with errors caught",
     "monitoring/address.py": "what the user has written",
     "broker/migration/migrating.py:_sample": "an entry id",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from flowq.broker.records import pairs
 from flowq.broker.shards.outbox import Entry
+from flowq.delivery.placement import MOST_SHARDS
 
 MOST_ENTRIES, MOST_MESSAGES, MOST_BYTES = 200, 5_000, 4_000_000
 """What one call may carry: it holds up everything else in the target."""
@@ -48,12 +50,21 @@ class Mark(NamedTuple):
 
     @classmethod
     def parse(cls, text: bytes | None) -> Self:
-        """As `heads` and `inbox` store it."""
+        """As `heads` and `inbox` store it. What another program has written there is the beginning, as for scripts."""
         entry_id, _, total = (text or b"0-0 0").partition(b" ")
-        return cls(EntryId.parse(entry_id), int(total))
+        try:
+            return cls(EntryId.parse(entry_id), int(total))
+        except ValueError:
+            return cls(EntryId(0, 0), 0)
 
 
 BEGINNING = Mark(EntryId(0, 0), 0)
+
+
+def marks_in(reply: Sequence[bytes], n_shards: int = MOST_SHARDS) -> Mapping[int, Mark]:
+    """What `heads` or `inbox` says of each shard. Other programs may have written fields that name none."""
+    fields = ((int(name), mark) for name, mark in pairs(reply) if name.isdigit() and len(name) <= 2)
+    return {shard: Mark.parse(mark) for shard, mark in fields if shard < n_shards}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Assurance, Confirmation, Replication, confirmation_needed
-from flowq.broker.shards.channel import EntryId, Mark
+from flowq.broker.shards.channel import EntryId, Mark, marks_in
 from flowq.broker.shards.outbox import Entry
 from flowq.broker.shards.replicas import is_alone, replication
 
@@ -47,7 +47,7 @@ class Outboxes:
     async def heads(self) -> Mapping[int, Mark]:
         """The last entry for each shard. The server may still forget them."""
         (reply,) = await self._ask([(b"HGETALL", self._keys.heads)])
-        return _heads_in(reply)
+        return marks_in(reply, len(self._broker.shards))
 
     async def confirmed_heads(self) -> Mapping[int, Mark] | None:
         """The last entry for each shard, all of which the server is certain to remember; None if it is not.
@@ -70,7 +70,7 @@ class Outboxes:
             if confirmed[0] == 0:
                 await self._ask([(b"SET", self._keys.probe, b"", b"PX", _PROBE_MS)])
             return None
-        return _heads_in(reply)
+        return marks_in(reply, len(self._broker.shards))
 
     def _is_confirmed(self, needed: Confirmation, probed: object, confirmation: object) -> bool:
         # WAIT waits for what its own connection wrote. PEXPIRE is a write, also when memory is full, unlike SET.
@@ -98,7 +98,8 @@ class Outboxes:
         n = self._n_to_read
         command = b"XRANGE", self._keys.outbox_of(str(to)), f"({after}", str(up_to), b"COUNT", n
         (reply,) = await self._ask([command])
-        entries = [_entry(to, entry_id, dict(pairs(fields))) for entry_id, fields in reply]
+        found = [(entry_id, dict(pairs(fields))) for entry_id, fields in reply]
+        entries = [_entry(to, entry_id, fields) for entry_id, fields in found if fields.keys() >= _FIELDS]
         n_bytes = sum(len(entry.call) for entry in entries)
         self._n_to_read = max(1, n // 2) if n_bytes > _SMALL_BYTES else min(_MOST_READ, n * 2)
         return entries
@@ -119,11 +120,11 @@ class Outboxes:
         return replies
 
 
+_FIELDS = {b"p", b"n", b"e", b"w", b"c"}
+"""What each entry has that a script has stored, and not another program."""
+
+
 def _entry(to: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     """An entry as a script has stored it. `n_messages` follows from the words of its call."""
     n_words, call = int(fields[b"w"]), fields[b"c"]
     return Entry(to, entry_id, fields[b"p"], int(fields[b"n"]), fields[b"e"], n_words, call, 0)
-
-
-def _heads_in(reply: Any) -> Mapping[int, Mark]:
-    return {int(to): Mark.parse(head) for to, head in pairs(reply) if to.isdigit()}

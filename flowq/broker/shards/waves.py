@@ -12,10 +12,10 @@ from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.retrying import again_if_lost
 from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP
-from flowq.broker.records import counters_in, pairs, texts_by_name
+from flowq.broker.records import counters_in, texts_by_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Assurance, Confirmation, Replication, confirmation_needed
-from flowq.broker.shards.channel import BEGINNING, Mark
+from flowq.broker.shards.channel import BEGINNING, Mark, marks_in
 from flowq.broker.shards.replicas import INFO, is_alone
 
 _PROBE_MS = 3_600_000
@@ -87,11 +87,6 @@ async def _replication(broker: Broker) -> Replication:
 def _look(shard: int, reply: Sequence[Any]) -> Look:
     outstanding, heads, inbox, stats, run = reply
     return Look(shard, outstanding, marks_in(heads), marks_in(inbox), counters_in(stats), texts_by_name(run))
-
-
-def marks_in(reply: Sequence[bytes]) -> Mapping[int, Mark]:
-    """What `heads` or `inbox` says of each shard."""
-    return {int(shard): Mark.parse(mark) for shard, mark in pairs(reply) if shard.isdigit()}
 
 
 def is_drained(looks: Collection[Look]) -> bool:
