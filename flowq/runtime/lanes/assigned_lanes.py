@@ -13,7 +13,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.node_links import NodeLinks
 from flowq.broker.shards.outbox import Entry
 from flowq.broker.workers import Workers
-from flowq.errors import BrokerError
+from flowq.errors import BrokerError, BrokerUnavailable
 from flowq.runtime.housekeeping.jobs import Job
 from flowq.runtime.housekeeping.lease import Lease
 from flowq.runtime.identity import Identity
@@ -21,6 +21,7 @@ from flowq.runtime.lanes.assignment import assign
 from flowq.runtime.lanes.gates import Gates
 from flowq.runtime.lanes.lane import Lane, Workplace
 from flowq.runtime.lanes.lanes import Lanes
+from flowq.runtime.lanes.quarantine import Quarantine
 from flowq.runtime.lanes.shard_lane import ShardLane
 from flowq.runtime.lanes.stopping import sign_off
 from flowq.runtime.stage.sharded_writing import ShardedWriting
@@ -164,12 +165,32 @@ class AssignedLanes(Lanes):
             del self._ending[lane.broker.shard]
 
     async def quarantine(self) -> None:
-        """As in `Lanes`."""
+        """As in `Lanes`. A shard that does not answer is visited again when the others have been."""
         for shard in range(len(self._broker.shards)):
             lane = self._lanes[shard] = self._new_lane(shard)
+            self._beginning[shard] = self._task(self._begin_quarantine(lane), f"begin of shard {shard}")
+        await asyncio.wait(self._beginning.values(), timeout=_LONGEST_START_SECONDS)
+        quarantines: dict[int, Quarantine] = {}
+        while True:
+            is_silent, is_any_left = bool(self._beginning), False
+            for shard in self._lanes.keys() - self._beginning.keys():
+                visited = quarantines.get(shard) or quarantines.setdefault(shard, self._lanes[shard].quarantine())
+                try:
+                    is_any_left |= await visited.visit_all()
+                except BrokerUnavailable:
+                    is_silent = True
+            if not is_any_left and not is_silent:
+                break
+            if not is_any_left:
+                await self._broker.world.pause(_LOOK_SECONDS)
+        await asyncio.gather(*(each.close() for each in quarantines.values()))
+
+    async def _begin_quarantine(self, lane: ShardLane) -> None:
+        try:
             await lane.register()
             lane.forward()
-        await super().quarantine()
+        finally:
+            del self._beginning[lane.broker.shard]
 
     # Stop
 

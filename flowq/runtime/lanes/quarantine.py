@@ -74,13 +74,14 @@ class Quarantine:
 
     async def next_round(self) -> bool:
         """Visit all crashed workers once. Returns whether anything was found."""
-        return await retry_until_available(self._broker.world, self._visit_all, what="quarantine")
+        return await retry_until_available(self._broker.world, self.visit_all, what="quarantine")
 
     async def close(self) -> None:
         """Close its connection."""
         await self._settling.close()
 
-    async def _visit_all(self) -> bool:
+    async def visit_all(self) -> bool:
+        """As `next_round`, but raises BrokerUnavailable if Redis does not answer."""
         found = False
         victims = crashed(await self._workers.death_records())
         consumers = await self._workers.consumers_of([edge.name for edge in self._plan.edges])

@@ -15,6 +15,7 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.message_ids import new_worker_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
+from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.broker.shards.waves import is_any_outstanding
 from flowq.broker.workers import Workers
 from flowq.errors import BrokerError, WorkerFailed
@@ -132,12 +133,13 @@ class Supervisor:
 
     async def _has_suspects(self) -> bool:
         """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
-        for broker in self._broker.shards:
-            dead = set(crashed(await Workers(broker).death_records()))
-            consumers = await Workers(broker).consumers_of(self._edges) if dead else {}
-            if any(names & dead for names in consumers.values()):
-                return True
-        return False
+        answers = await ask_every_shard(self._broker, self._has_suspects_in)
+        return any(answers.by_shard.values())
+
+    async def _has_suspects_in(self, shard: Broker) -> bool:
+        dead = set(crashed(await Workers(shard).death_records()))
+        consumers = await Workers(shard).consumers_of(self._edges) if dead else {}
+        return any(names & dead for names in consumers.values())
 
     async def _keep_filled(self, slot: Slot) -> None:
         while not self._stopping.is_set():
@@ -253,7 +255,13 @@ class Supervisor:
     async def _record_death(self, pid: int, how: str, *, was_asked: bool) -> bool:
         """Record the death of a child. Returns whether there was anything to record."""
         was_asked = was_asked or self._stopping.is_set()
-        had_signed_on = await record_death_of_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
+        try:
+            had_signed_on = await record_death_of_child(
+                self._broker, pid, how, supervisor=self._name, was_asked=was_asked
+            )
+        except BrokerError:
+            self._has_died.set()  # the shards that do answer know of it
+            raise
         if had_signed_on:
             self._has_died.set()
         return had_signed_on
