@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.cluster.crawl_pipeline import Terms
-from tests.cluster.crawl_verdict import OUTBOXES, n_handled, shard_states, unfinished, verdict
+from tests.cluster.crawl_verdict import n_handled, shard_states, unfinished, verdict
 from tests.cluster.lab import Lab, Servers, lab, plain_servers, proxied_lab
 from tests.cluster.site import Site
 from tests.cluster.starts import ahead_seconds, most_in_a_second, starts_of, too_hasty
@@ -113,17 +113,36 @@ class _Course:
         seconds = time.monotonic() - self._began
         self._say(f"the run ended with {runs[-1].popen.returncode}")
         await scene.whole()
+        await self._until_outboxes_are_empty()
         return Outcome(self._judged(scene, runs[-1]), runs[-1].stderr.splitlines(), seconds)
 
-    def _run(self) -> FlowqProcess:
+    def _run(self, *options: str) -> FlowqProcess:
         terms = replace(self._crawl.terms, shards=self._n_shards)
         return self._project.start(
-            *("run", "crawl", "--workers", str(self._crawl.workers), "--quiet"),
+            *("run", "crawl", "--workers", str(self._crawl.workers), "--quiet", *options),
             FLOWQ_PIPELINES="tests.cluster.crawl_pipeline:crawl",
             FLOWQ_REDIS_URL=self._home.url,
             FLOWQ_LEASE=f"{LEASE_SECONDS:g}s",
             **terms.variables(),
         )
+
+    async def _until_outboxes_are_empty(self) -> None:
+        """Serve the shards a little longer, if need be.
+
+        What was applied is kept until a copy has confirmed that. A run does not wait for it: whoever serves the shard
+        next removes it.
+        """
+        began = time.monotonic()
+        worker = None if self._are_outboxes_empty() else self._run("--stage", "store")
+        while worker and not self._are_outboxes_empty() and time.monotonic() - began < LONGEST_SECONDS:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        if worker:
+            worker.popen.terminate()
+            worker.wait()
+            self._say("outboxes were emptied by another worker")
+
+    def _are_outboxes_empty(self) -> bool:
+        return not any(n for state in shard_states(self._home, self._n_shards) for n in state.outboxes.values())
 
     async def _progress_to(self, part: float, run: FlowqProcess) -> None:
         wanted = part * 4 * len(self._site.reachable)
@@ -172,10 +191,6 @@ class _Course:
     def _judged(self, scene: Scene, run: FlowqProcess) -> list[Finding]:
         code = run.popen.returncode
         findings = verdict(self._site, self._crawl.terms.ledger, shard_states(self._home, self._n_shards))
-        # Entries that were applied are kept until a copy has confirmed that. Where there is none, or it is only coming
-        # back, the run does not wait for it: whoever serves the shard next removes them.
-        if self._crawl.n_servers or "blackout" in self._crawl.faults:
-            findings = [each for each in findings if each.what != OUTBOXES]
         missing = [f"{name} struck {scene.done.get(name, 0)} times" for name in scene.n if not scene.has_enough(name)]
         return [
             *findings,

@@ -18,7 +18,6 @@ from tests.faults.deployments import Node
 from tests.faults.verifier import Finding
 
 PIPELINE = "crawl"
-OUTBOXES = "outboxes that are not empty"
 _PAGE = 5_000  # entries read at once
 
 
@@ -132,7 +131,7 @@ def verdict(site: Site, folder: Path, states: list[ShardState]) -> list[Finding]
         of("handled but not linked", runs.keys() - expected),
         of("doubled: settled again", [page for page, n in settled.items() if n > 1]),
         of("unfinished though drained", unfinished(states)),
-        of(OUTBOXES, boxes),
+        of("outboxes that are not empty", boxes),
         of("counters that are wrong", wrong),
         of("shards out of balance", _unbalanced(states)),
         of("forgotten by a shard", forgotten),

@@ -91,7 +91,8 @@ class Lab(Cluster):
             pause()
         for node in (target, source):
             node.call("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
-        wait_for(lambda: all(self._sees(node, slot, target) for node in self.primaries()), "the new owner")
+        living = [node for node in self.nodes if self._role(node)]  # `owner` may ask any of them, replicas as well
+        wait_for(lambda: all(self._sees(node, slot, target) for node in living), "the new owner")
         return moved
 
     def pause_between_keys(self, seconds: float) -> Callable[[], None]:

@@ -44,7 +44,7 @@ class _Report:
     primaries: Primaries | None = None  # of a pipeline with several shards
 
     def as_json(self) -> dict[str, Any]:
-        known = {**asdict(self), "findings": list(self.findings)}
+        known: dict[str, Any] = {**asdict(self), "findings": list(self.findings)}
         primaries = known.pop("primaries")
         if primaries is None:
             return known

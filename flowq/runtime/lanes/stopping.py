@@ -54,11 +54,15 @@ async def sign_off(broker: Broker, names: Collection[str], edges: Sequence[str])
 
 async def _stop_and_close(runner: StageRunner, grace_seconds: float, hurry: asyncio.Event) -> None:
     """Stop a stage. Deliveries that Redis refuses to settle stay pending, and the next worker gets them."""
-    for step in (partial(runner.stop, grace_seconds, hurry), runner.close):
-        try:
-            await step()
-        except BrokerRefused as error:
-            log.warning("%s could not settle everything: %s", runner.stage.name, error.detail)
+    try:
+        for step in (partial(runner.stop, grace_seconds, hurry), runner.close):
+            try:
+                await step()
+            except BrokerRefused as error:
+                log.warning("%s could not settle everything: %s", runner.stage.name, error.detail)
+    except BaseException:
+        await runner.abandon()  # another error: its connections would stay open
+        raise
 
 
 async def _deadline(grace_seconds: float, hurry: asyncio.Event) -> None:
