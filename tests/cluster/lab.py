@@ -91,7 +91,9 @@ class Lab(Cluster):
             pause()
         for node in (target, source):
             node.call("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
-        living = [node for node in self.nodes if self._role(node)]  # `owner` may ask any of them, replicas as well
+        living = [
+            node for node in self.nodes if self._role(node) != "gone"
+        ]  # `owner` may ask any of them, replicas as well
         wait_for(lambda: all(self._sees(node, slot, target) for node in living), "the new owner")
         return moved
 
