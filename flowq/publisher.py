@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,27 @@ class _Inlet:
     name: str
     outlet: Outlet
     entrance: Entrance | ShardedEntrance
+
+
+class _Opening(AbstractAsyncContextManager[Broker]):
+    """Opens a broker, and closes with it those of other layouts.
+
+    Not a generator: a loop that ends closes all of its generators at once, and one inside another cannot bear that.
+    """
+
+    def __init__(self, first: AbstractAsyncContextManager[Broker], layouts: Callable[[], Layouts | None]) -> None:
+        self._first = first
+        self._layouts = layouts
+
+    async def __aenter__(self) -> Broker:
+        return await self._first.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        try:
+            if (layouts := self._layouts()) is not None:
+                await layouts.close()
+        finally:
+            await self._first.__aexit__(*error)
 
 
 class Publisher:
@@ -130,10 +151,6 @@ class Publisher:
         await self._shared.leave()
 
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
-        return self._open()
-
-    @asynccontextmanager
-    async def _open(self) -> AsyncGenerator[Broker]:
         opened_in, kept = self._opened_with
         # A forked child keeps the settings of its parent: its current folder may be another.
         kept = kept if opened_in != os.getpid() else None
@@ -141,12 +158,7 @@ class Publisher:
         self._opened_with = os.getpid(), settings
         if self._pipeline is not None:
             self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
-        async with open_broker(self._plan.name, settings, self._plan.shards) as broker:
-            try:
-                yield broker
-            finally:
-                if self._layouts is not None:
-                    await self._layouts.close()
+        return _Opening(open_broker(self._plan.name, settings, self._plan.shards), lambda: self._layouts)
 
     async def _prepare(self, broker: Broker) -> None:
         await agree_on_layout(broker, self._plan.shards)

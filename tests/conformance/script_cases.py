@@ -24,7 +24,7 @@ from flowq.broker.migration.moving import Moving
 from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan, recorded_edge
 from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
 from flowq.broker.redis_streams import Broker
-from flowq.broker.runs import Runs
+from flowq.broker.runs import Runs, keys_of_run
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
 from flowq.broker.shards.channel import EntryId, Mark
@@ -205,6 +205,23 @@ async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.stats, b"ok:parse", 5)
     broker = lab.worker.broker
     await Runs(broker).begin("new", sources=["source"], signature="s", edges=EDGES, stages=STAGES, fresh=True)
+    await lab.worker.publish(b"of another worker")
+
+
+@calls(scripts.START_RUN_OF_SHARDS)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"HSET", lab.keys.stats, b"ok:parse", 5)
+    names, n_seen = keys_of_run(lab.keys, EDGES, STAGES, (), ())
+    arguments = "new", n_seen, len(EDGES), 1, "s", GROUP, 0, "source", "", 0
+    await lab.worker.broker.script(scripts.START_RUN_OF_SHARDS, names, *arguments)
+    await lab.worker.publish(b"of another worker")
+
+
+@calls(scripts.JOIN_RUN)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"HSET", lab.keys.stats, b"ok:parse", 5)
+    names, n_seen = keys_of_run(lab.keys, EDGES, STAGES, (), ())
+    await lab.worker.broker.script(scripts.JOIN_RUN, names, "new", n_seen, len(EDGES), 1, GROUP, 0)
     await lab.worker.publish(b"of another worker")
 
 

@@ -48,7 +48,7 @@ TIMELESS: dict[str, Callable[[Any], Any]] = {
     "snapshot": lambda answer: [*answer[:3], *answer[4:]],  # without the time
 }
 
-TWICE: dict[str, Any] = {"publish_plain": [-2], "give": [-1]}
+TWICE: dict[str, Any] = {"publish_plain": [-2], "give": [-1], "join_run": 0}
 """What a script answers if it leaves repeated calls to another one, or finds nothing left to do."""
 
 

@@ -71,7 +71,11 @@ class Node:
         ]
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -83,8 +87,13 @@ class Node:
         self._folder.cleanup()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
-        wait_for(self.client.ping, f"the start of {self.address}", seconds=START_SECONDS)
+        wait_for(self._answers, f"the start of {self.address}", seconds=START_SECONDS)
+
+    def _answers(self) -> object:
+        """Whether it answers. It is started again if it has ended: another program had its port for a moment."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
+        return self.client.ping()
 
     def kill(self) -> None:
         """`kill -9`."""

@@ -120,6 +120,7 @@ def test_what_is_in_handlers_is_what_they_have_begun(project: Project, client: r
 @pytest.mark.usefixtures("running")
 def test_workers_report_what_they_are(project: Project, client: redis.Redis) -> None:
     keys = Keys(project.variables["FLOWQ_NAMESPACE"], "figures")
+    wait_until(lambda: status(project)["stages"]["work"]["in_handler"] == WORKERS * SLOTS)  # recorded once a second
     seen = status(project)
 
     assert len(seen["workers"]) == WORKERS
