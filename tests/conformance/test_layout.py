@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from typing import Any, Protocol
 
 import pytest
 
 from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import Keys
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.open import dialer_for, open_broker
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
@@ -23,9 +25,12 @@ from flowq.broker.shards.layout import (
 )
 from flowq.settings import Settings
 from tests.conformance.conftest import Command
+from tests.conformance.worker import PLAN
 from tests.redis_server import RedisServer
 
-Opened = Callable[[int], Broker]
+
+class Opened(Protocol):
+    def __call__(self, n_shards: int, over: Dialer | None = None) -> Broker: ...
 
 
 @pytest.fixture
@@ -33,8 +38,8 @@ async def opened(dialer: Dialer, keys: Keys) -> AsyncIterator[Opened]:
     """Open the brokers of so many shards."""
     brokers: list[Broker] = []
 
-    def open_shards(n_shards: int) -> Broker:
-        brokers.append(with_shards(Broker(dialer, keys), n_shards))
+    def open_shards(n_shards: int, over: Dialer | None = None) -> Broker:
+        brokers.append(with_shards(Broker(over or dialer, keys), n_shards))
         return brokers[-1]
 
     yield open_shards
@@ -202,3 +207,39 @@ async def test_a_list_of_servers_in_another_order_is_refused_and_nothing_is_writ
     assert await other.shards[moved].answer(b"EXISTS", other.shards[moved].keys.heads) == 0
     await close_shards(broker)
     await close_shards(other)
+
+
+class _Interrupted:
+    """Connections that do something else before one of their requests: what another program does meanwhile."""
+
+    def __init__(self, dialer: Dialer, before: int, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self.url, self.address, self.is_private = dialer.url, dialer.address, dialer.is_private
+        self._dialer, self._n_left, self._meanwhile = dialer, before, meanwhile
+
+    async def dial(self) -> Any:
+        connection: Any = await self._dialer.dial()
+        ask = connection.ask
+
+        async def interrupted(*request: Any, **options: Any) -> list[Any]:
+            self._n_left -= 1
+            if self._n_left == 0:
+                await self._meanwhile()
+            answers: list[Any] = await ask(*request, **options)
+            return answers
+
+        connection.ask = interrupted
+        return connection
+
+
+@pytest.mark.parametrize("at", range(1, 13))
+async def test_two_programs_that_start_at_once_agree(opened: Opened, dialer: Dialer, at: int) -> None:
+    async def start_another() -> None:
+        broker = opened(3)
+        await agree_on_layout(broker, 3)
+        await RecordedPlan(broker).record(PLAN)
+
+    broker = opened(3, _Interrupted(dialer, at, start_another))
+
+    await agree_on_layout(broker, 3)
+
+    assert await layouts(broker) == [b"3"] * 3

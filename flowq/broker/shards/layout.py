@@ -72,8 +72,9 @@ async def agree_on_layout(broker: Broker, n_shards: int) -> None:
     home = broker.shards[0]
     if n_shards == len(broker.shards) == 1:
         return
-    on_record = await read_layout(home)
-    if on_record is None and await home.answer(b"HLEN", home.keys.plan):
+    has_run = await home.answer(b"HLEN", home.keys.plan)
+    on_record = await read_layout(home)  # after that: a program that starts at the same moment records this first
+    if on_record is None and has_run:
         on_record = 1  # it has run without shards: what it has seen and what waits is all in shard 0
     if (on_record or n_shards) != n_shards:
         raise _differs(home, n_shards, on_record)
