@@ -38,6 +38,15 @@ async def test_a_crawl_is_exact_on_servers_that_know_nothing_of_each_other(tmp_p
     assert outcome.is_exact, "\n".join([*said, str(outcome)])
 
 
+async def test_a_crawl_is_exact_though_it_is_divided_twice_while_it_is_under_way(tmp_path: Path) -> None:
+    said: list[str] = []
+    terms = Terms(PAGES, shards=1, fetch_seconds=0.3)
+
+    outcome = await carry_out(Crawl(terms, {"kills": 1}, reshards=(6, 12)), tmp_path, said.append)
+
+    assert outcome.is_exact, "\n".join([*said, str(outcome)])
+
+
 async def test_each_host_is_asked_at_its_rate_over_all_shards(tmp_path: Path) -> None:
     said: list[str] = []
     terms = Terms(2_000, shards=8, rate=20.0)

@@ -15,10 +15,12 @@ from typing import Self
 from tests.integration.flowq_process import FLOWQ, LONGEST_SECONDS, FlowqProcess
 from tests.integration.marked_processes import MarkedProcesses
 
-# All that programs under test get from their caller: where things are on this machine, how it reaches a network, and the
-# bucket that a test has set up.
-# Whatever else is set, as CI, COLUMNS, TERM and PYTEST_ADDOPTS are by a CI server, would change what they print.
-_INHERITED = re.compile(r"PATH|HOME|USER|LOGNAME|TMPDIR|LD_LIBRARY_PATH|PYENV_ROOT|UV_\w+|AWS_\w+|SSL_CERT_\w+|(?i:\w+_proxy)")
+# All that programs under test get from their caller: where things are on this machine, how it reaches a network, and
+# the bucket that a test has set up. Whatever else is set, as CI, COLUMNS, TERM and PYTEST_ADDOPTS are by a CI server,
+# would change what they print.
+_INHERITED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|TMPDIR|LD_LIBRARY_PATH|PYENV_ROOT|(UV|AWS|SSL_CERT)_\w+|(?i:\w+_proxy)"
+)
 
 SCRAPE = """
     from __future__ import annotations

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from flowq.broker.inspection.edge_overview import EdgeOverview
+from flowq.broker.inspection.merging.error_kinds import merged_by_kind
 from flowq.broker.inspection.retried_errors import RetriedError
 from flowq.broker.inspection.throughput import Throughput, quantile
 from flowq.broker.inspection.throughput_records import PERIOD_MS
@@ -63,14 +64,11 @@ def merged_edge(seen: Sequence[EdgeOverview], names: Mapping[str, str]) -> EdgeO
 
 def merged_errors(seen: Iterable[Mapping[str, Sequence[RetriedError]]]) -> dict[str, Sequence[RetriedError]]:
     """Why messages are tried again, by stage: the attempt that is due next is the first of any shard."""
-    found: dict[str, dict[str, RetriedError]] = {}
-    for each in seen:
-        for stage, errors in each.items():
-            kinds = found.setdefault(stage, {})
-            for error in errors:
-                kinds[error.kind] = _both(kinds[error.kind], error) if error.kind in kinds else error
-    order = {stage: sorted(kinds.values(), key=lambda each: -each.retries) for stage, kinds in found.items()}
-    return {stage: sorted(errors, key=lambda each: -each.delayed) for stage, errors in order.items()}
+    merged = merged_by_kind(seen, _both)
+    return {
+        stage: sorted(errors, key=lambda each: (each.delayed, each.retries), reverse=True)
+        for stage, errors in merged.items()
+    }
 
 
 def _both(one: RetriedError, other: RetriedError) -> RetriedError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from flowq.broker.client.rounds import Rounds, together
 from flowq.broker.inspection.merging.channels import Channels, InTransit, channels_reading, in_transit
+from flowq.broker.inspection.merging.error_kinds import merged_by_kind
 from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
@@ -119,13 +120,7 @@ def _merged_states(states: Iterable[Mapping[str, EdgeState]]) -> dict[str, EdgeS
 
 
 def _merged_failures(failures: Iterable[Mapping[str, Sequence[FailureCount]]]) -> dict[str, Sequence[FailureCount]]:
-    found: dict[str, dict[str, FailureCount]] = {}
-    for each in failures:
-        for stage, counts in each.items():
-            kinds = found.setdefault(stage, {})
-            for counted in counts:
-                kinds[counted.kind] = _both(kinds[counted.kind], counted) if counted.kind in kinds else counted
-    return {stage: _most_frequent(list(kinds.values())) for stage, kinds in found.items()}
+    return {stage: _most_frequent(counts) for stage, counts in merged_by_kind(failures, _both).items()}
 
 
 def _both(one: FailureCount, other: FailureCount) -> FailureCount:
