@@ -19,6 +19,8 @@ GROUP = b"flowq"
 """The one consumer group of every edge."""
 _THROUGHPUT_PERIODS = 8
 _SLOTS = 16384
+_BANDS = 3 * MOST_SHARDS
+"""Of the slots of a Cluster: a shard is in one of them."""
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 is_name = re.compile(_NAME).fullmatch
@@ -31,17 +33,38 @@ _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 def hash_tag(pipeline: str, shard: int) -> str:
     """The hash tag of a shard: a pipeline's own name for the first one, so that one shard is as it was without shards.
 
-    The others lie evenly over the slots of a Cluster, however many there are: shard k is in the 64th of the slots at
-    the k-th point of van der Corput's sequence. Names of pipelines have no dots, so that no two tags are the same.
+    The others lie evenly over the slots of a Cluster, wherever the name has put the first one. Names of pipelines have
+    no dots, so that no two tags are the same.
 
     >>> hash_tag("scrape", 0), hash_tag("scrape", 1)
-    ('scrape', 'scrape.1.30')
+    ('scrape', 'scrape.1.208')
     """
     if not shard:
         return pipeline
-    point = int(f"{shard:06b}"[::-1], 2)
+    band = (_band(pipeline) + _bands_from_the_first(shard)) % _BANDS
     tags = (f"{pipeline}.{shard}.{n}" for n in count())
-    return next(tag for tag in tags if key_slot(tag.encode()) * MOST_SHARDS // _SLOTS == point)
+    return next(tag for tag in tags if _band(tag) == band)
+
+
+def _band(tag: str) -> int:
+    return key_slot(tag.encode()) * _BANDS // _SLOTS
+
+
+def _bands_from_the_first(shard: int) -> int:
+    """How far a shard is from the first one: van der Corput's sequence, three times, a third of all slots apart.
+
+    So 3, 6, 12, 24 and 48 shards are at equal distances, and divide equally over 3 primaries, or 2, 4, 6 and 8. Between
+    these numbers one of the three goes ahead, with points at equal distances at 16, 32 and 64, which differ by one at most.
+
+    >>> [_bands_from_the_first(shard) for shard in range(6)]
+    [0, 64, 128, 96, 160, 32]
+    """
+    third, turn = shard, 0
+    if shard >= 3:
+        n_before = 1 << (shard // 3).bit_length() - 1  # in each of the three
+        third, turn = divmod(shard - 3 * n_before, n_before)
+        turn += n_before
+    return (third * MOST_SHARDS + 3 * int(f"{turn:06b}"[::-1], 2)) % _BANDS
 
 
 class _Key:
