@@ -54,7 +54,7 @@ def _bands_from_the_first(shard: int) -> int:
     """How far a shard is from the first one: van der Corput's sequence, three times, a third of all slots apart.
 
     So 3, 6, 12, 24 and 48 shards are at equal distances, and divide equally over 3 primaries, or 2, 4, 6 and 8. Between
-    these numbers one of the three goes ahead, with points at equal distances at 16, 32 and 64, which differ by one at most.
+    these numbers one of the three goes ahead, with equal distances at 16, 32 and 64, which differ by one at most.
 
     >>> [_bands_from_the_first(shard) for shard in range(6)]
     [0, 64, 128, 96, 160, 32]

@@ -161,7 +161,7 @@ SAFE = {
     "durations.py": "what the user has written",
     "delivery/encoding/codec.py": "messages: any exception of pydantic becomes a DecodeError",
     "delivery/encoding/json_bytes.py": "messages, read by pydantic: see the codec",
-    "broker/keys.py:hash_tag": "a number of flowq's own",
+    "broker/keys.py:_bands_from_the_first": "a number of flowq's own",
     "delivery/placement.py:_jump": "a number of flowq's own",
     "delivery/edge.py:parse_address": "an address that this process has written",
     "delivery/letter_ids.py:parse": "what the user has written, with ValueError",
