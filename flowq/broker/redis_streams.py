@@ -136,7 +136,9 @@ class Broker:
 
     async def answer(self, *command: Any) -> Any:
         """The answer to one command. Raises BrokerError."""
-        (reply,) = await self.ask([command])
-        if isinstance(reply, Exception):
-            raise translate(reply, self.dialer.address)
+        (reply,) = await self.answers([command])
         return reply
+
+    async def answers(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to several commands, sent at once. Raises BrokerError if Redis refuses one."""
+        return await self._control.answers(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)

@@ -143,6 +143,14 @@ class Link:
                 raise translate(reply, self._dialer.address)
         return replies
 
+    async def answers(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
+        """Like `call_all`, for commands of which none may fail: an error reply is raised."""
+        replies = await self.call_all(commands, timeout_seconds=timeout_seconds)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply, self._dialer.address)
+        return replies
+
     async def replies_to(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
         """Like `call_all`, but all errors are in the list. Raises BrokerUnavailable."""
         if not commands:  # no reply would come

@@ -117,9 +117,7 @@ async def _put(broker: Broker, key: str, some: Sequence[tuple[bytes, bytes]], *,
         if is_scored:
             await broker.answer(b"ZADD", key, b"NX", *(word for name, score in part for word in (score, name)))
         else:
-            for reply in await broker.ask([(b"HSETNX", key, name, value) for name, value in part]):
-                if isinstance(reply, Exception):
-                    raise reply
+            await broker.answers([(b"HSETNX", key, name, value) for name, value in part])
 
 
 def _ids_in(token: bytes) -> set[bytes]:

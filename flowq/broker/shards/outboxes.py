@@ -113,11 +113,7 @@ class Outboxes:
         await self._link.close()
 
     async def _ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        replies = await self._link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translate(reply, self._broker.dialer.address)
-        return replies
+        return await self._link.answers(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
 
 _FIELDS = {b"p", b"n", b"e", b"w", b"c"}

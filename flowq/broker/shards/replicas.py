@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 from flowq.broker.client.connection import Link
-from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.client.topology import others_see_no_replica
 from flowq.broker.redis_streams import Broker
@@ -19,11 +18,7 @@ async def replication(link: Link, broker: Broker) -> Replication:
     """What the server at the other end says of its replicas. Raises BrokerUnavailable and BrokerRefused."""
     if broker.dialer.is_private:
         return IN_MEMORY
-    replies = await link.call_all([INFO, _INFO_OF_DISK], timeout_seconds=CALL_TIMEOUT_SECONDS)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise translate(reply, broker.dialer.address)
-    return Replication.parse(*replies)
+    return Replication.parse(*await link.answers([INFO, _INFO_OF_DISK], timeout_seconds=CALL_TIMEOUT_SECONDS))
 
 
 async def is_alone(state: Replication, broker: Broker) -> bool:

@@ -52,7 +52,7 @@ async def look(broker: Broker, edges: Sequence[str], *, assurance: Assurance = "
         return seen
     if broker.dialer.is_private:
         return replace(seen, is_certain=True)
-    state = await _replication(broker)
+    state = Replication.parse(await broker.answer(*INFO))
     alone = await is_alone(state, broker)
     needed = confirmation_needed(assurance, state, is_alone=alone)
     return await _confirmed_look(broker, names, needed) if needed else seen
@@ -75,13 +75,6 @@ async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirma
     is_same = state.is_primary and len(state.online) == needed.replicas
     is_given = not confirmation or (written == 1 and needed.is_given_by(confirmation[0]))
     return replace(_look(broker.shard, wave), is_certain=is_same and is_given)
-
-
-async def _replication(broker: Broker) -> Replication:
-    (reply,) = await broker.ask([INFO])
-    if isinstance(reply, Exception):
-        raise translate(reply, broker.dialer.address)
-    return Replication.parse(reply)
 
 
 def _look(shard: int, reply: Sequence[Any]) -> Look:

@@ -14,6 +14,7 @@ from flowq.broker.records import pairs
 from flowq.broker.shards.layout import WrongLayout, agree_on_layout, read_layout, read_move
 from flowq.broker.workers import Workers
 from flowq.delivery.placement import shard_of
+from flowq.errors import BrokerRefused
 from tests.conformance.shards.moving_lab import STAGES, Lab, home_of, page, plan_of
 
 N = 20
@@ -125,6 +126,18 @@ async def test_programs_are_kept_out_while_a_move_is_unfinished(lab: Lab) -> Non
 
     await move(lab, 4)
     await agree_on_layout(lab.opened(4), 4)
+
+
+async def test_a_key_of_another_type_stops_a_move_with_an_error_of_flowq(lab: Lab) -> None:
+    await lab.fill(3)
+    for n in range(30):
+        await lab.home.answer(b"HSET", lab.home.keys.rate("fetch"), f"{n}.example", "1")
+    assert not await lab.moved_before_death(4, 30)
+    for broker in lab.opened(4).shards[1:]:
+        await broker.answer(b"SET", broker.keys.rate("fetch"), b"by another program")
+
+    with pytest.raises(BrokerRefused):
+        await move(lab, 4)
 
 
 async def test_nothing_moves_while_a_worker_lives_in_any_shard(lab: Lab) -> None:
