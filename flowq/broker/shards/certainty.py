@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 from flowq.broker.shards.channel import BEGINNING, EntryId
 from flowq.delivery.policy import Durability
 
-Assurance = Literal["auto", "replicated", "local"]
-"""What must have an entry before it may be offered to its target.
-
-"auto": all replicas where one is attached, else the server itself. "replicated": always a replica, or the disk (Redis
-7.2). "local": the server itself.
-"""
-
 AGE_SECONDS = 3.0
 """Without a replica: by then the append-only file is on the disk."""
 WAIT_MS = 250
+_PROBE_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,44 +60,57 @@ IN_MEMORY = Replication(is_primary=True, history="", offset=0, online=(), is_joi
 """A server inside this process. It knows neither INFO nor WAIT."""
 
 
-def assurance_of(durability: Durability) -> Assurance:
-    """What is asked for where the durability of what is published is this."""
-    return "replicated" if durability == "replicated" else "auto"
-
-
 class Confirmation(NamedTuple):
     """How to have a server confirm what it has written: by so many replicas, by its disk, or by its answer."""
 
     replicas: int = 0
     disk: bool = False
 
-    @property
-    def command(self) -> tuple[bytes | int, ...]:
-        """What to send after a write; empty where the answer will do."""
+    def commands(self, probe: str) -> Sequence[tuple[Any, ...]]:
+        """What to send behind what is to be confirmed, in one request; nothing where its answer will do.
+
+        `probe`: a key of that server.
+        """
+        # WAIT waits for what its own connection has written. PEXPIRE is a write even when memory is full, unlike SET.
+        write = b"PEXPIRE", probe, _PROBE_MS
         if self.disk:
-            return b"WAITAOF", 1, 0, WAIT_MS
-        return (b"WAIT", self.replicas, WAIT_MS) if self.replicas else ()
+            return write, (b"WAITAOF", 1, 0, WAIT_MS)
+        return (write, (b"WAIT", self.replicas, WAIT_MS)) if self.replicas else ()
 
-    def is_given_by(self, reply: object) -> bool:
-        """Whether this reply to the command is one."""
+    def is_given_by(self, replies: Sequence[object]) -> bool:
+        """Whether these replies to the commands are one."""
+        if not replies:
+            return not self.disk and not self.replicas
+        n_written, confirmed = replies
         if self.disk:
-            return isinstance(reply, list) and cast("list[int]", reply)[0] >= 1
-        return isinstance(reply, int) and reply >= self.replicas
+            return n_written == 1 and isinstance(confirmed, list) and cast("list[int]", confirmed)[0] >= 1
+        return n_written == 1 and isinstance(confirmed, int) and confirmed >= self.replicas
 
 
-def confirmation_needed(assurance: Assurance, state: Replication, *, is_alone: bool) -> Confirmation | None:
+def lacks_probe(replies: Sequence[object]) -> bool:
+    """Whether the commands of a confirmation have written nothing, because their key has to be created."""
+    return bool(replies) and replies[0] == 0
+
+
+def creation_of(probe: str) -> tuple[Any, ...]:
+    """The command that creates the key."""
+    return b"SET", probe, b"", b"PX", _PROBE_MS
+
+
+def confirmation_needed(durability: Durability, state: Replication, *, is_alone: bool) -> Confirmation | None:
     """What must confirm an entry before it is offered; None if nothing can at the moment.
 
-    `is_alone`: other nodes say too that this server has no replica. One that was cut off from its replica lists none
-    either, and what it writes is forgotten when that is promoted.
+    All replicas that are attached. Where none is, with "local" the server itself, with "replicated" its disk (Redis
+    7.2). `is_alone`: other nodes say too that this server has no replica. One that was cut off from its replica lists
+    none either, and what it writes is forgotten when that is promoted.
     """
-    if assurance == "local" or state.forgets_nothing:
+    if state.forgets_nothing:
         return Confirmation()
     if not state.is_primary:
         return None
     if state.online:
         return Confirmation(replicas=len(state.online))
-    if assurance == "replicated":
+    if durability == "replicated":
         return Confirmation(disk=True)
     return Confirmation() if is_alone or state.is_joined else None
 

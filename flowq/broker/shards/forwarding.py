@@ -11,7 +11,6 @@ from functools import partial
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.certainty import Assurance, assurance_of
 from flowq.broker.shards.channel import BEGINNING, Mark
 from flowq.broker.shards.forwarding_to import ForwardingTo
 from flowq.broker.shards.gathering import Gathering
@@ -32,8 +31,7 @@ class Forwarder:
 
     An entry is offered once its source is certain to remember it, and removed once its target is certain to remember
     that it applied it. `links`: shared by all forwarders of a process, which then have one connection for each node.
-    `assurance`: by default as the durability of the broker asks for. `on_outstanding` is told how many messages are
-    outstanding on edges of other shards, by address, after each call.
+    `on_outstanding` is told how many messages are outstanding on edges of other shards, by address, after each call.
     """
 
     def __init__(
@@ -41,7 +39,6 @@ class Forwarder:
         broker: Broker,
         *,
         links: NodeLinks | None = None,
-        assurance: Assurance | None = None,
         on_outstanding: Callable[[Mapping[str, int]], None] = lambda _: None,
     ) -> None:
         self._world = broker.world
@@ -50,7 +47,7 @@ class Forwarder:
         self._owns_links = links is None
         self.links = links or NodeLinks(broker.shards)
         self._on_outstanding = on_outstanding
-        self._outboxes = Outboxes(broker, assurance or assurance_of(broker.durability))
+        self._outboxes = Outboxes(broker)
         self._gathering = Gathering()
         self._has_news = asyncio.Event()
         self._channels: dict[int, ForwardingTo] = {}

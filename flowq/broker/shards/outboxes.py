@@ -11,12 +11,17 @@ from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.certainty import Assurance, Confirmation, Replication, confirmation_needed
+from flowq.broker.shards.certainty import (
+    Confirmation,
+    Replication,
+    confirmation_needed,
+    creation_of,
+    lacks_probe,
+)
 from flowq.broker.shards.channel import EntryId, Mark, marks_in
 from flowq.broker.shards.outbox import Entry
 from flowq.broker.shards.replicas import is_alone, replication
 
-_PROBE_MS = 3_600_000
 _BELIEVED_SECONDS = 1.0
 _FIRST_READ, _MOST_READ = 16, 200
 _SMALL_BYTES = 1_000_000
@@ -27,10 +32,9 @@ log = logging.getLogger("flowq.broker")
 class Outboxes:
     """The outboxes of one shard."""
 
-    def __init__(self, broker: Broker, assurance: Assurance) -> None:
+    def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._keys = broker.keys
-        self._assurance: Assurance = assurance
         # A link of its own: the connections of readers and settlers are counted, and WAIT blocks this one.
         self._link = Link(broker.dialer, broker.world, on_open=self._forget, on_failure=self._forget, renews=True)
         self._n_opened = 0
@@ -52,29 +56,25 @@ class Outboxes:
     async def confirmed_heads(self) -> Mapping[int, Mark] | None:
         """The last entry for each shard, all of which the server is certain to remember; None if it is not.
 
-        All in one breath, on one connection: another one might be confirmed by a server that never had them.
+        All in one request, on one connection: another one might be confirmed by a server that never had them.
         """
         needed, connection = await self._confirmation()
         if needed is None:
             return None
-        confirming = [(b"PEXPIRE", self._keys.probe, _PROBE_MS), needed.command] if needed.command else []
+        probe = self._keys.probe
         reply, *confirmed = await self._link.replies_to(
-            [(b"HGETALL", self._keys.heads), *confirming], timeout_seconds=CALL_TIMEOUT_SECONDS
+            [(b"HGETALL", self._keys.heads), *needed.commands(probe)], timeout_seconds=CALL_TIMEOUT_SECONDS
         )
         if isinstance(reply, Exception):
             raise translate(reply, self._broker.dialer.address)
         if self._n_opened != connection:  # who confirms may be another one's replicas
             return None
-        if confirming and not self._is_confirmed(needed, *confirmed):
+        if not needed.is_given_by(confirmed):
             self._state = None
-            if confirmed[0] == 0:
-                await self._ask([(b"SET", self._keys.probe, b"", b"PX", _PROBE_MS)])
+            if lacks_probe(confirmed):
+                await self._ask([creation_of(probe)])
             return None
         return marks_in(reply, len(self._broker.shards))
-
-    def _is_confirmed(self, needed: Confirmation, probed: object, confirmation: object) -> bool:
-        # WAIT waits for what its own connection wrote. PEXPIRE is a write, also when memory is full, unlike SET.
-        return probed == 1 and needed.is_given_by(confirmation)
 
     async def _confirmation(self) -> tuple[Confirmation | None, int]:
         """What must confirm the heads, and the connection on which that holds."""
@@ -84,13 +84,14 @@ class Outboxes:
             self._is_alone = self._is_alone and not state.online
             self._state, self._asked_at = state, now
         connection = self._n_opened
-        needed = confirmation_needed(self._assurance, state, is_alone=self._is_alone)
-        if needed is None and self._assurance == "auto":
+        durability = self._broker.durability
+        needed = confirmation_needed(durability, state, is_alone=self._is_alone)
+        if needed is None and durability == "local":
             alone = await is_alone(state, self._broker)
             if self._n_opened != connection:  # meanwhile the connection has ended: that was about another server
                 return None, connection
             self._is_alone = alone
-            needed = confirmation_needed(self._assurance, state, is_alone=alone)
+            needed = confirmation_needed(durability, state, is_alone=alone)
         return needed, connection
 
     async def read(self, to: int, after: EntryId, up_to: EntryId) -> Sequence[Entry]:

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.retrying import again_if_lost
 from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP
 from flowq.broker.records import counters_in, texts_by_name
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.certainty import Assurance, Confirmation, Replication, confirmation_needed
+from flowq.broker.shards.certainty import Confirmation, Replication, confirmation_needed, creation_of, lacks_probe
 from flowq.broker.shards.channel import BEGINNING, Mark, marks_in
 from flowq.broker.shards.replicas import INFO, is_alone
-
-_PROBE_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Look:
     is_certain: bool = False
 
 
-async def look(broker: Broker, edges: Sequence[str], *, assurance: Assurance = "auto") -> Look:
+async def look(broker: Broker, edges: Sequence[str]) -> Look:
     """Look at the shard of a broker. `edges`: all that may hold messages, those of other versions too.
 
     Takes up to 0.25 s where a replica has to confirm. Raises BrokerUnavailable and BrokerRefused.
@@ -54,27 +51,21 @@ async def look(broker: Broker, edges: Sequence[str], *, assurance: Assurance = "
         return replace(seen, is_certain=True)
     state = Replication.parse(await broker.answer(*INFO))
     alone = await is_alone(state, broker)
-    needed = confirmation_needed(assurance, state, is_alone=alone)
+    needed = confirmation_needed("local", state, is_alone=alone)
     return await _confirmed_look(broker, names, needed) if needed else seen
 
 
 async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirmation) -> Look:
-    """Look once more, and have it confirmed in the same breath: another connection may lead to another server."""
-    # WAIT waits for what its own connection has written. PEXPIRE is a write that Redis accepts when memory is full.
-    wave, probe = scripts.WAVE.by_digest(names, (GROUP,)), broker.keys.probe
-    breath = [(b"PEXPIRE", probe, _PROBE_MS), wave, INFO, *([needed.command] if needed.command else ())]
-    replies = await broker.ask(breath)
-    if replies[0] == 0:
-        await broker.answer(b"SET", probe, b"", b"PX", _PROBE_MS)
-        replies = await broker.ask(breath)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise translate(reply, broker.dialer.address)
-    written, wave, about, *confirmation = replies
+    """Look once more, and have it confirmed in the same request: another connection may lead to another server."""
+    probe = broker.keys.probe
+    request = [scripts.WAVE.by_digest(names, (GROUP,)), INFO, *needed.commands(probe)]
+    wave, about, *confirmed = await broker.answers(request)
+    if lacks_probe(confirmed):
+        await broker.answer(*creation_of(probe))
+        wave, about, *confirmed = await broker.answers(request)
     state = Replication.parse(about)
     is_same = state.is_primary and len(state.online) == needed.replicas
-    is_given = not confirmation or (written == 1 and needed.is_given_by(confirmation[0]))
-    return replace(_look(broker.shard, wave), is_certain=is_same and is_given)
+    return replace(_look(broker.shard, wave), is_certain=is_same and needed.is_given_by(confirmed))
 
 
 def _look(shard: int, reply: Sequence[Any]) -> Look:

@@ -9,13 +9,13 @@ import pytest
 from flowq.broker.shards.certainty import (
     AGE_SECONDS,
     IN_MEMORY,
-    Assurance,
     Confirmation,
     Replication,
     Retention,
     confirmation_needed,
 )
 from flowq.broker.shards.channel import EntryId
+from flowq.delivery.policy import Durability
 
 REPLY = b"""# Replication\r
 role:master\r
@@ -40,40 +40,49 @@ def test_what_a_server_says_of_its_replicas_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("assurance", "state", "is_alone", "needed"),
+    ("durability", "state", "is_alone", "needed"),
     [
-        ("auto", WITH_REPLICA, False, Confirmation(replicas=1)),
-        ("auto", replace(ALONE, online=(90, 80)), False, Confirmation(replicas=2)),
-        ("auto", ALONE, True, Confirmation()),
-        ("auto", ALONE, False, None),  # cut off from its replica, for all that is known
-        ("auto", replace(ALONE, is_joined=True), False, Confirmation()),
-        ("auto", replace(ALONE, is_primary=False), True, None),
+        ("local", WITH_REPLICA, False, Confirmation(replicas=1)),
+        ("local", replace(ALONE, online=(90, 80)), False, Confirmation(replicas=2)),
+        ("local", ALONE, True, Confirmation()),
+        ("local", ALONE, False, None),  # cut off from its replica, for all that is known
+        ("local", replace(ALONE, is_joined=True), False, Confirmation()),
+        ("local", replace(ALONE, is_primary=False), True, None),
         ("replicated", WITH_REPLICA, False, Confirmation(replicas=1)),
         ("replicated", ALONE, True, Confirmation(disk=True)),
         ("replicated", IN_MEMORY, False, Confirmation()),
-        ("local", WITH_REPLICA, False, Confirmation()),
     ],
 )
 def test_what_must_confirm_an_entry_before_it_is_offered(
-    assurance: Assurance, state: Replication, is_alone: bool, needed: Confirmation | None
+    durability: Durability, state: Replication, is_alone: bool, needed: Confirmation | None
 ) -> None:
-    assert confirmation_needed(assurance, state, is_alone=is_alone) == needed
+    assert confirmation_needed(durability, state, is_alone=is_alone) == needed
 
 
 def test_all_attached_replicas_must_answer_since_any_may_be_elected() -> None:
     needed = Confirmation(replicas=2)
 
-    assert needed.is_given_by(2)
-    assert not needed.is_given_by(1)
+    assert needed.is_given_by([1, 2])
+    assert not needed.is_given_by([1, 1])
+
+
+def test_replicas_confirm_nothing_where_nothing_was_written() -> None:
+    assert not Confirmation(replicas=1).is_given_by([0, 1])
+    assert not Confirmation(disk=True).is_given_by([0, [1, 0]])
+
+
+def test_only_a_confirmation_by_the_answer_itself_needs_no_further_replies() -> None:
+    assert (Confirmation().commands("probe"), Confirmation().is_given_by([])) == ((), True)
+    assert not Confirmation(replicas=1).is_given_by([])
 
 
 def test_a_server_that_does_not_know_how_to_confirm_confirms_nothing() -> None:
     refused = RuntimeError("unknown command")
 
-    assert Confirmation(disk=True).is_given_by([1, 0])
-    assert not Confirmation(disk=True).is_given_by([0, 0])
-    assert not Confirmation(disk=True).is_given_by(refused)
-    assert not Confirmation(replicas=1).is_given_by(refused)
+    assert Confirmation(disk=True).is_given_by([1, [1, 0]])
+    assert not Confirmation(disk=True).is_given_by([1, [0, 0]])
+    assert not Confirmation(disk=True).is_given_by([1, refused])
+    assert not Confirmation(replicas=1).is_given_by([1, refused])
 
 
 class Clock:
