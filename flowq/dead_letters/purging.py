@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from flowq.broker import scripts
-from flowq.broker.inspection.merging.channels import channels_reading, in_transit
+from flowq.broker.inspection.merging.channels import channels_reading
 from flowq.broker.inspection.merging.snapshots import states_of_edges
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.waves import in_transit
 from flowq.graph.compilation.plan import EdgePlan
 
 _PER_CALL = 1000  # a script blocks Redis
@@ -54,4 +55,4 @@ class Purging:
         if len(self._broker.shards) == 1:
             return 0
         found = await ask_every_shard(self._broker, lambda shard: shard.read(channels_reading(shard.keys)))
-        return sum(in_transit(found.by_shard).values())
+        return sum(in_transit(found.by_shard.values()).values())

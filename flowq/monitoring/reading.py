@@ -6,30 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
-from flowq.broker.inspection.merging.channels import Channels, InTransit, channels_reading, in_transit
+from flowq.broker.inspection.merging.channels import Channels, channels_reading
 from flowq.broker.inspection.merging.figures import merged_throughput
 from flowq.broker.inspection.merging.readings import merged_stats
+from flowq.broker.inspection.merging.shards_seen import ShardsSeen
 from flowq.broker.inspection.merging.snapshots import lost_messages, merged_snapshot
 from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
 from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.waves import in_transit
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.worker_health import WorkerHealth, workers_of
-
-
-@dataclass(frozen=True, slots=True)
-class ShardsRead:
-    """What is known of each shard: what is outstanding in those that answered, and which did not.
-
-    `in_transit` are the messages between shards that answered, by source and target; `lost` likewise.
-    """
-
-    outstanding: Mapping[int, int]
-    silent: Sequence[int]
-    in_transit: InTransit
-    lost: InTransit
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +35,7 @@ class Reading:
     due: Mapping[str, int]
     edge_stats: Mapping[str, EdgeStats]
     workers: Sequence[WorkerHealth]
-    shards: ShardsRead | None = None
+    shards: ShardsSeen[Snapshot] | None = None
 
     def waiting_seconds(self, edge: str) -> float:
         """The age of the oldest waiting message of an edge; 0 if there is none."""
@@ -71,15 +60,10 @@ async def read(broker: Broker, plan: Plan) -> Reading:
         return await shard.read(channels_reading(shard.keys)), await _read(shard, plan, has_workers=False)
 
     found = await ask_every_shard(broker, of_one)
-    transit = in_transit({shard: channels for shard, (channels, _) in found.by_shard.items()})
     snapshots = {shard: seen.snapshot for shard, (_, seen) in found.by_shard.items()}
-    shards = ShardsRead(
-        outstanding={shard: snapshot.outstanding for shard, snapshot in snapshots.items()},
-        silent=[each.shard for each in found.silent],
-        in_transit=transit,
-        lost=lost_messages(snapshots),
-    )
-    snapshot = merged_snapshot(snapshots, sum(transit.values()), is_whole=not found.silent)
+    transit = in_transit(channels for channels, _ in found.by_shard.values())
+    shards = ShardsSeen(snapshots, found.silent, transit, lost_messages(snapshots))
+    snapshot = merged_snapshot(snapshots, shards.all_in_transit, is_whole=not shards.silent)
     seen = [each for _, each in found.by_shard.values()]
     return Reading(
         plan=plan,

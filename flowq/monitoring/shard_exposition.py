@@ -27,13 +27,12 @@ def shard_families(readings: Sequence[Reading]) -> Iterator[Metric]:
         if (shards := seen.shards) is None:
             continue
         name = seen.plan.name
-        for shard, n in shards.outstanding.items():
+        for shard, snapshot in shards.by_shard.items():
             up.add_metric([name, str(shard)], 1)
-            outstanding.add_metric([name, str(shard)], n)
-            leaving = sum(sent for (source, _), sent in shards.in_transit.items() if source == shard)
-            in_transit.add_metric([name, str(shard)], leaving)
-        for shard in shards.silent:
-            up.add_metric([name, str(shard)], 0)
+            outstanding.add_metric([name, str(shard)], snapshot.outstanding)
+            in_transit.add_metric([name, str(shard)], shards.leaving(shard))
+        for silent in shards.silent:
+            up.add_metric([name, str(silent.shard)], 0)
         for (source, target), n in shards.lost.items():
             lost.add_metric([name, str(source), str(target)], n)
     yield from (up, outstanding, in_transit, lost)

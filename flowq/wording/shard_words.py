@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flowq.broker.inspection.merging.shards_seen import ShardsSeen
+from flowq.broker.inspection.merging.shards_seen import ShardsOverview
 from flowq.wording.quantities import counted
 
 
-def trouble_words(shards: ShardsSeen) -> Iterator[str]:
+def trouble_words(shards: ShardsOverview) -> Iterator[str]:
     """What is missing, and what is lost."""
     for silent in shards.silent:
         yield f"{silent}: what it holds is missing in these numbers"
@@ -16,10 +16,10 @@ def trouble_words(shards: ShardsSeen) -> Iterator[str]:
         yield f"shard {target} has lost {counted(n, 'message')} from shard {source}, which its Redis had confirmed"
 
 
-def hot_words(shards: ShardsSeen) -> str:
+def hot_words(shards: ShardsOverview) -> str:
     """Which shard gets far more messages than the others; "" if none does."""
     if shards.hot is None:
         return ""
-    received = shards.figures[shards.hot].received
-    share = received / sum(each.received for each in shards.figures.values())
+    received = shards.by_shard[shards.hot].received
+    share = received / sum(each.received for each in shards.by_shard.values())
     return f"shard {shards.hot} gets {share:.0%} of all messages: one key may have most of them (see place=)"

@@ -15,14 +15,17 @@ import yaml
 from prometheus_client.metrics_core import Metric
 
 from flowq.broker.inspection.edge_stats import EdgeStats
+from flowq.broker.inspection.merging.shards_seen import ShardsSeen
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import EdgeState, Snapshot
 from flowq.broker.runs import StageBalance
+from flowq.broker.shards.every_shard import SilentShard
 from flowq.deployment.compose import compose
 from flowq.deployment.kubernetes import kubernetes
+from flowq.errors import BrokerUnavailable
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.exposition import families
-from flowq.monitoring.reading import Reading, ShardsRead
+from flowq.monitoring.reading import Reading
 from flowq.monitoring.worker_health import WorkerHealth
 from pipelines.scrape import scrape
 from tests.requirements import unavailable
@@ -241,15 +244,17 @@ def reading() -> Reading:
     names = [stage.name for stage in PLAN.stages]
     edges = [edge.name for edge in PLAN.edges]
     inlets = {edge.name for edge in PLAN.edges if edge.is_inlet}
+    snapshot = Snapshot({}, {}, (), 0, dict.fromkeys(edges, EdgeState(3, 1, 2)), dict.fromkeys(names, 1))
+    silent = SilentShard(2, "redis://gone:6379", BrokerUnavailable("gone"))
     return Reading(
         plan=PLAN,
-        snapshot=Snapshot({}, {}, (), 0, dict.fromkeys(edges, EdgeState(3, 1, 2)), dict.fromkeys(names, 1)),
+        snapshot=snapshot,
         balances=dict.fromkeys(names, StageBalance(entered=9, ok=2, waiting=2, delayed=4)),
         throughput=dict.fromkeys(names, Throughput(1.0, 0.1, 0.2)),
         due={edge: int(edge in inlets) for edge in edges},
         edge_stats=dict.fromkeys(edges, EdgeStats(0, None, 1000, {})),
         workers=[WorkerHealth("w1", "host", 1, "", has_lease=True, silent_seconds=0.0)],
-        shards=ShardsRead({0: 3, 1: 0}, [2], in_transit={(0, 1): 2}, lost={(1, 0): 1}),
+        shards=ShardsSeen({0: snapshot, 1: snapshot}, [silent], in_transit={(0, 1): 2}, lost={(1, 0): 1}),
     )
 
 

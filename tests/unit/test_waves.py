@@ -51,4 +51,4 @@ def test_channels_are_not_summed_up_against_each_other() -> None:
     late = replace(other, heads={0: Mark(EntryId(5, 1), 4)})  # and 4 behind
 
     assert not is_drained([one, late])
-    assert in_transit([one, late]) == 4
+    assert in_transit([one, late]) == {(1, 0): 4}

@@ -13,7 +13,7 @@ from flowq.broker.inspection.dead_workers import DeadWorker, Deaths, dead_worker
 from flowq.broker.inspection.edge_overview import EdgeOverview, edge_overview
 from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
 from flowq.broker.inspection.forecasts import Forecast
-from flowq.broker.inspection.merging.shards_seen import ShardsSeen
+from flowq.broker.inspection.merging.shards_seen import ShardsOverview
 from flowq.broker.inspection.outlook import Outlook, outlook_of
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
@@ -116,7 +116,7 @@ class Overview:
     slowest: Sequence[RunningMessage]
     deaths: Deaths = field(repr=False)
     dead_workers: Sequence[DeadWorker] = ()
-    shards: ShardsSeen | None = None
+    shards: ShardsOverview | None = None
     by_shard: Mapping[int, Overview] = field(default_factory=dict[int, "Overview"], repr=False)
 
     @classmethod

@@ -15,7 +15,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import with_shards
 from flowq.broker.shards.forwarding import flush
 from flowq.broker.shards.layout import LayoutMove, agree_on_layout, begin_move, read_layout, read_move, record_layout
-from flowq.broker.shards.waves import Look, look
+from flowq.broker.shards.waves import in_transit, look
 from flowq.broker.workers import Workers
 from flowq.delivery.edge import Edge
 from flowq.errors import UsageError
@@ -224,13 +224,14 @@ class Resharding:
         edges = list((await RecordedPlan(self._home).edges()).keys() | self._plan.edge_by_name.keys())
         stages = sorted({Edge.parse(edge).target for edge in edges})
         looks = await asyncio.gather(*(look(broker, edges) for broker in brokers))
+        transit = in_transit(looks)
         found = [
             Contents(
                 broker.shard,
                 looks[broker.shard].outstanding,
                 await _length(broker, broker.keys.dead, stages),
                 await _length(broker, broker.keys.kept, stages),
-                _in_transit(looks, broker.shard),
+                sum(n for channel, n in transit.items() if broker.shard in channel),
             )
             for broker in leaving
         ]
@@ -250,17 +251,6 @@ async def _forget_all(broker: Broker, plan: Plan) -> None:
 
 async def _length(broker: Broker, kind: Callable[[str], str], stages: Sequence[str]) -> int:
     return sum([await broker.answer(b"XLEN", kind(stage)) for stage in stages])
-
-
-def _in_transit(looks: Sequence[Look], shard: int) -> int:
-    """Messages in transit to or from a shard."""
-    by_shard = {each.shard: each for each in looks}
-    return sum(
-        max(0, head.total - (seen.total if (seen := by_shard[to].inbox.get(each.shard)) else 0))
-        for each in looks
-        for to, head in each.heads.items()
-        if shard in (each.shard, to) and to in by_shard
-    )
 
 
 def _described(each: Contents) -> str:

@@ -1,11 +1,11 @@
-"""Looks at all shards of a pipeline, one after the other, and tells whether it is drained."""
+"""Looks at each shard of a pipeline, and tells by all looks together whether it is drained."""
 
 from __future__ import annotations
 
 from asyncio import gather
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
@@ -16,6 +16,9 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Confirmation, Replication, confirmation_needed, creation_of, lacks_probe
 from flowq.broker.shards.channel import BEGINNING, Mark, marks_in
 from flowq.broker.shards.replicas import INFO, is_alone
+
+InTransit = Mapping[tuple[int, int], int]
+"""Messages that one shard has sent and another has not applied yet, by both; channels with none are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +92,31 @@ def is_drained(looks: Collection[Look]) -> bool:
     )
 
 
-def in_transit(looks: Collection[Look]) -> int:
-    """How many messages were put into outboxes and are not applied yet. Exact for looks of one moment."""
-    by_shard = {each.shard: each for each in looks}
-    return sum(
-        max(0, head.total - _cursor(by_shard.get(target), each.shard).total)
-        for each in looks
-        for target, head in each.heads.items()
-        if target in by_shard
-    )
+class ChannelEnds(Protocol):
+    """What was seen of the channels of one shard: by target the last entry sent, by source the last one applied."""
+
+    @property
+    def shard(self) -> int: ...
+
+    @property
+    def heads(self) -> Mapping[int, Mark]: ...
+
+    @property
+    def inbox(self) -> Mapping[int, Mark]: ...
+
+
+def in_transit(seen: Iterable[ChannelEnds]) -> InTransit:
+    """What is in transit between the shards that were seen. Exact if all were seen at one moment.
+
+    What a target applied after its source was seen is not counted.
+    """
+    by_shard = {each.shard: each for each in seen}
+    return {
+        (source, target): n
+        for source, ends in by_shard.items()
+        for target, head in ends.heads.items()
+        if target in by_shard and (n := head.total - by_shard[target].inbox.get(source, BEGINNING).total) > 0
+    }
 
 
 def _cursor(at: Look | None, source: int) -> Mark:

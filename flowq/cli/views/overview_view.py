@@ -86,7 +86,7 @@ def headline(overview: Overview) -> Text:
     line = Text.assemble((overview.plan.name, "bold"), f"  {state_word(overview)}", f", {left}" if left else "")
     line.append(f"  {n or 'no'} worker{'s' * (n != 1)}", "" if n else "dim")
     if (shards := overview.shards) is not None:
-        answering = f"{len(shards.figures)} of " if shards.silent else ""
+        answering = f"{len(shards.by_shard)} of " if shards.silent else ""
         line.append(f"  {answering}{shards.total} shards", "bold red" if shards.silent else "")
         moving = f"{shards.all_in_transit:,}{' or more' * bool(shards.silent)}"
         line.append(f"  {moving} in transit", "" if shards.all_in_transit or shards.silent else "dim")

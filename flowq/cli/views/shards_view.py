@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsSeen
+from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsOverview
 from flowq.cli.views.table import Column, fitted_table, indented, number
 from flowq.printable import printable
 from flowq.wording.quantities import rate_words, size
@@ -28,14 +28,14 @@ _COLUMNS = (
 )
 
 
-def shards_table(shards: ShardsSeen, width: int) -> RenderableType:
+def shards_table(shards: ShardsOverview, width: int) -> RenderableType:
     """A row for each shard. Of one that does not answer nothing is known but where it is."""
     rows = [_row(each, shards) if isinstance(each, ShardFigures) else _unknown(each.shard, each.address)
             for each in shards.each()]  # fmt: skip
     return indented(fitted_table(_COLUMNS, rows, width - 1))
 
 
-def _row(each: ShardFigures, shards: ShardsSeen) -> Sequence[Text]:
+def _row(each: ShardFigures, shards: ShardsOverview) -> Sequence[Text]:
     is_hot = each.shard == shards.hot
     return (
         Text(str(each.shard), "bold yellow" if is_hot else "bold"),
@@ -57,7 +57,7 @@ def _unknown(shard: int, address: str) -> Sequence[Text]:
     return Text(str(shard), "bold red"), *between, Text(f"{printable(address)} does not answer", "red")
 
 
-def shard_notes(shards: ShardsSeen) -> list[Text]:
+def shard_notes(shards: ShardsOverview) -> list[Text]:
     """Shards that do not answer, lost messages, and a shard that gets too many."""
     lines = [Text(f" {printable(words)}", "bold red") for words in trouble_words(shards)]
     if words := hot_words(shards):

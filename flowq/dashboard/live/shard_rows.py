@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsSeen
+from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsOverview
 from flowq.broker.shards.every_shard import SilentShard
 from flowq.printable import printable
 from flowq.wording.quantities import rate_words, size
@@ -11,7 +11,7 @@ NUMBERS = ("received", "waiting", "delayed", "running", "transit", "dead", "rate
 """The columns between the shard and where it is."""
 
 
-def shard_row(each: ShardFigures | SilentShard, shards: ShardsSeen) -> dict[str, str]:
+def shard_row(each: ShardFigures | SilentShard, shards: ShardsOverview) -> dict[str, str]:
     """One row of the table."""
     if isinstance(each, SilentShard):
         unknown = dict.fromkeys(NUMBERS, "?")
@@ -37,7 +37,7 @@ def shard_row(each: ShardFigures | SilentShard, shards: ShardsSeen) -> dict[str,
     }
 
 
-def shards_words(shards: ShardsSeen) -> str:
+def shards_words(shards: ShardsOverview) -> str:
     """How many shards there are, and what is between them."""
-    answering = f"{len(shards.figures)} of {shards.total}" if shards.silent else str(shards.total)
+    answering = f"{len(shards.by_shard)} of {shards.total}" if shards.silent else str(shards.total)
     return f"{answering} shards, {shards.all_in_transit:,}{' or more' * bool(shards.silent)} in transit"

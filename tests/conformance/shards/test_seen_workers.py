@@ -42,7 +42,7 @@ async def test_a_process_serves_the_shards_of_its_lanes_though_it_is_registered_
     (worker,) = overview.workers.values()
     assert (worker.name, worker.shards, worker.in_handler) == ("process", (1, 2), {"parse": 2})
     assert overview.shards is not None
-    assert [each.workers for each in overview.shards.figures.values()] == [0, 1, 1]
+    assert [each.workers for each in overview.shards.by_shard.values()] == [0, 1, 1]
 
 
 async def test_kept_messages_of_all_shards_are_replayed_in_the_order_of_their_settlement(seen: SeenShards) -> None:

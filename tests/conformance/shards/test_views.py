@@ -62,7 +62,7 @@ async def test_an_overview_is_the_sum_of_all_shards_and_its_balance_adds_up(seen
     assert balance.adds_up
     assert overview.edges[IN].outstanding == overview.snapshot.outstanding == 5
     assert overview.shards is not None
-    assert [each.outstanding for each in overview.shards.figures.values()] == [1, 2, 2]
+    assert [each.outstanding for each in overview.shards.by_shard.values()] == [1, 2, 2]
     assert overview.as_json()["missing"] == []
 
 

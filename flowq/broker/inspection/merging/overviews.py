@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from flowq.broker.client.rounds import Rounds, together
 from flowq.broker.inspection.dead_workers import DeadWorker
-from flowq.broker.inspection.merging.channels import Channels, channels_reading, in_transit
+from flowq.broker.inspection.merging.channels import Channels, channels_reading
 from flowq.broker.inspection.merging.figures import (
     merged_edge,
     merged_errors,
@@ -17,7 +17,7 @@ from flowq.broker.inspection.merging.figures import (
     merged_workers,
 )
 from flowq.broker.inspection.merging.readings import merged_held
-from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsSeen
+from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsOverview
 from flowq.broker.inspection.merging.snapshots import lost_messages, merged_snapshot, process_of
 from flowq.broker.inspection.outlook import outlook_of
 from flowq.broker.inspection.overview import MOST_SLOW, Overview, stages_of
@@ -26,6 +26,7 @@ from flowq.broker.inspection.worker_overview import WorkerOverview
 from flowq.broker.records import TAKES_PART
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.waves import in_transit
 from flowq.graph.compilation.plan import Plan
 
 
@@ -50,10 +51,10 @@ async def overview_of(broker: Broker, plan: Plan, *, before: Overview | None = N
     by_shard = {shard: overview for shard, (overview, _) in found.by_shard.items()}
     snapshots = {shard: overview.snapshot for shard, overview in by_shard.items()}
     names = process_names(by_shard.values())
-    transit = in_transit({shard: channels for shard, (_, channels) in found.by_shard.items()})
+    transit = in_transit(channels for _, channels in found.by_shard.values())
     addresses = {shard.shard: shard.dialer.address for shard in broker.shards}
     figures = {shard: _figures(shard, addresses[shard], each) for shard, each in by_shard.items()}
-    seen = ShardsSeen(figures, found.silent, transit, lost_messages(snapshots))
+    seen = ShardsOverview(figures, found.silent, transit, lost_messages(snapshots))
     return merged_overview(plan, by_shard, seen, names, before=before)
 
 
@@ -70,7 +71,7 @@ def process_names(overviews: Iterable[Overview]) -> dict[str, str]:
 def merged_overview(
     plan: Plan,
     by_shard: Mapping[int, Overview],
-    shards: ShardsSeen,
+    shards: ShardsOverview,
     names: Mapping[str, str],
     *,
     before: Overview | None = None,

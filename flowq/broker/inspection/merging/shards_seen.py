@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from flowq.broker.inspection.merging.channels import InTransit
 from flowq.broker.shards.every_shard import SilentShard
+from flowq.broker.shards.waves import InTransit
+
+T = TypeVar("T")
 
 _HOT = 2.0
 _FEWEST_PER_SHARD = 100  # less says nothing about how keys are spread
@@ -44,13 +46,13 @@ class ShardFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardsSeen:
-    """All shards of a pipeline in one look: the figures of those that answered, and those that did not.
+class ShardsSeen(Generic[T]):
+    """All shards of a pipeline in one look: what was seen of each that answered, and those that did not.
 
     `in_transit` are the messages between shards that answered, by source and target; `lost` likewise.
     """
 
-    figures: Mapping[int, ShardFigures]
+    by_shard: Mapping[int, T]
     silent: Sequence[SilentShard]
     in_transit: InTransit
     lost: InTransit
@@ -58,7 +60,7 @@ class ShardsSeen:
     @property
     def total(self) -> int:
         """The number of shards of the pipeline."""
-        return len(self.figures) + len(self.silent)
+        return len(self.by_shard) + len(self.silent)
 
     @property
     def all_in_transit(self) -> int:
@@ -69,17 +71,24 @@ class ShardsSeen:
         """Messages in transit from a shard to others, as far as known."""
         return sum(n for (source, _), n in self.in_transit.items() if source == shard)
 
+
+@dataclass(frozen=True, slots=True)
+class ShardsOverview(ShardsSeen[ShardFigures]):
+    """The figures of all shards that answered."""
+
     @property
     def hot(self) -> int | None:
         """The shard that received most messages, if it has more than twice the mean of all that answered."""
-        received = {shard: each.received for shard, each in self.figures.items()}
+        received = {shard: each.received for shard, each in self.by_shard.items()}
         mean = sum(received.values()) / max(1, len(received))
         hottest = max(received, key=received.__getitem__, default=0)
         return hottest if mean >= _FEWEST_PER_SHARD and received[hottest] > _HOT * mean else None
 
     def each(self) -> Iterator[ShardFigures | SilentShard]:
         """All shards in order."""
-        by_number: dict[int, ShardFigures | SilentShard] = {each.shard: each for each in self.silent} | {**self.figures}
+        by_number: dict[int, ShardFigures | SilentShard] = {each.shard: each for each in self.silent} | {
+            **self.by_shard
+        }
         return (by_number[shard] for shard in sorted(by_number))
 
     def as_json(self) -> dict[str, Any]:

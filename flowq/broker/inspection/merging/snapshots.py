@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from flowq.broker.client.rounds import Rounds, together
-from flowq.broker.inspection.merging.channels import Channels, InTransit, channels_reading, in_transit
+from flowq.broker.inspection.merging.channels import channels_reading
 from flowq.broker.inspection.merging.error_kinds import merged_by_kind
 from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
 from flowq.broker.shards.every_shard import OnSilent, ask_every_shard
+from flowq.broker.shards.waves import InTransit, in_transit
 from flowq.delivery.stored import count_in, texts_in
 
 _LOST = "lost:"
@@ -29,8 +30,8 @@ async def snapshot_of_all_shards(broker: Broker, edges: Sequence[str], stages: S
         return together(channels_reading(shard.keys), Runs(shard).snapshot_reading(edges, stages))
 
     found = (await ask_every_shard(broker, lambda shard: shard.read(reading(shard)))).whole
-    channels: dict[int, Channels] = {shard: channels for shard, (channels, _) in enumerate(found)}
-    return merged_snapshot({n: seen for n, (_, seen) in enumerate(found)}, sum(in_transit(channels).values()))
+    transit = in_transit(channels for channels, _ in found)
+    return merged_snapshot({n: seen for n, (_, seen) in enumerate(found)}, sum(transit.values()))
 
 
 async def numbers_of_letters(
