@@ -11,7 +11,7 @@ from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
 from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP
-from flowq.broker.records import counters_in, texts_by_name
+from flowq.broker.records import texts_by_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Confirmation, Replication, confirmation_needed, creation_of, lacks_probe
 from flowq.broker.shards.channel import BEGINNING, Mark, marks_in
@@ -26,15 +26,14 @@ class Look:
     """What one shard looked like at one instant.
 
     `outstanding`: messages that wait, run or are delayed. `heads`: by target, what was last put into each outbox.
-    `inbox`: by source, what was last applied. `counters` and `run` are as in a snapshot. `is_certain`: no failover will
-    undo what was seen. A shard that has work left is never asked for that.
+    `inbox`: by source, what was last applied. `run` is as in a snapshot. `is_certain`: no failover will undo what was
+    seen. A shard that has work left is never asked for that.
     """
 
     shard: int
     outstanding: int
     heads: Mapping[int, Mark] = field(default_factory=dict[int, Mark])
     inbox: Mapping[int, Mark] = field(default_factory=dict[int, Mark])
-    counters: Mapping[str, int] = field(default_factory=dict[str, int])
     run: Mapping[str, str] = field(default_factory=dict[str, str])
     is_certain: bool = False
 
@@ -45,7 +44,7 @@ async def look(broker: Broker, edges: Sequence[str]) -> Look:
     Takes up to 0.25 s where a replica has to confirm. Raises BrokerUnavailable and BrokerRefused.
     """
     keys = broker.keys
-    names = [keys.heads, keys.inbox, keys.stats, keys.run]
+    names = [keys.heads, keys.inbox, keys.run]
     names += [name for edge in edges for name in (keys.edge(edge), keys.delayed(edge))]
     seen = _look(broker.shard, await again_if_lost(lambda: broker.script(scripts.WAVE, names, GROUP)))
     if seen.outstanding:
@@ -72,8 +71,8 @@ async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirma
 
 
 def _look(shard: int, reply: Sequence[Any]) -> Look:
-    outstanding, heads, inbox, stats, run = reply
-    return Look(shard, outstanding, marks_in(heads), marks_in(inbox), counters_in(stats), texts_by_name(run))
+    outstanding, heads, inbox, run = reply
+    return Look(shard, outstanding, marks_in(heads), marks_in(inbox), texts_by_name(run))
 
 
 def is_drained(looks: Collection[Look]) -> bool:

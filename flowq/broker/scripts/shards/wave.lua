@@ -4,17 +4,14 @@
 -- is ahead of `inbox` of the other while it is under way.
 --
 -- KEYS  ..., for each edge: stream, delayed
--- Answer {outstanding messages, heads, inbox, stats, run}
+-- Answer {outstanding messages, heads, inbox, run}
 
 local group = next_arguments(1)
-local heads, inbox, stats, run = next_keys('hash', 'hash', 'hash', 'hash')
+local heads, inbox, run = next_keys('hash', 'hash', 'hash')
 local outstanding = 0
-for _ = 5, #KEYS, 2 do
+for _ = 4, #KEYS, 2 do
   local stream, delayed = next_keys('stream', 'zset')
   local running = pending_summary(stream, group) -- also entries that were deleted by hand while they ran
   outstanding = outstanding + math.max(redis.call('XLEN', stream), running) + redis.call('ZCARD', delayed)
 end
-return {
-  outstanding, redis.call('HGETALL', heads), redis.call('HGETALL', inbox), redis.call('HGETALL', stats),
-  redis.call('HGETALL', run),
-}
+return {outstanding, redis.call('HGETALL', heads), redis.call('HGETALL', inbox), redis.call('HGETALL', run)}
