@@ -9,9 +9,10 @@ from flowq.broker.redis_streams import Broker
 
 
 def with_shards(broker: Broker, n_shards: int) -> Broker:
-    """The same broker, with as many brokers in its `shards`, itself the first. Those that it has already stay.
+    """The same broker, with the brokers of so many shards in its `shards`, itself the first.
 
-    They share its store of large bodies, its durability and its clock. Nothing is connected yet.
+    Those that it has already stay. The others share its store of large bodies, its durability and its clock; nothing is
+    connected yet.
     """
     brokers = (*broker.shards[:n_shards], *(_beside(broker, shard) for shard in range(len(broker.shards), n_shards)))
     for each in brokers:

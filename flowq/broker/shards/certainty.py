@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Self, cast
 from flowq.broker.shards.channel import BEGINNING, EntryId
 from flowq.delivery.policy import Durability
 
-AGE_SECONDS = 3.0
-"""Without a replica: by then the append-only file is on the disk."""
-WAIT_MS = 250
+ON_DISK_SECONDS = 3.0
+"""After so long, what a server has appended to its file is on the disk."""
+_WAIT_MS = 250
 _PROBE_MS = 3_600_000
 
 
@@ -19,17 +19,17 @@ _PROBE_MS = 3_600_000
 class Replication:
     """What a server says of its replicas and its disk: INFO replication, INFO persistence.
 
-    `online`: how much of its history each attached replica has confirmed. `is_joined` tells whether one is being
-    filled: then this server is not cut off, though nothing confirms what it writes. `is_appended` tells whether all is
-    appended to a file. `forgets_nothing`: it lives inside this process.
+    `online`: up to which offset of the history each attached replica has confirmed. `has_syncing_replica`: one is being
+    filled, so that this server is not cut off, though nothing confirms what it writes. `forgets_nothing`: it lives
+    inside this process.
     """
 
     is_primary: bool
     history: str
     offset: int
     online: tuple[int, ...]
-    is_joined: bool
-    is_appended: bool = True
+    has_syncing_replica: bool
+    has_append_only_file: bool = True
     forgets_nothing: bool = False
 
     @classmethod
@@ -46,8 +46,8 @@ class Replication:
             history=facts.get("master_replid", ""),
             offset=int(facts.get("master_repl_offset", 0)),
             online=online,
-            is_joined=len(online) < len(replicas),
-            is_appended=_facts_in(of_persistence).get("aof_enabled") == "1",
+            has_syncing_replica=len(online) < len(replicas),
+            has_append_only_file=_facts_in(of_persistence).get("aof_enabled") == "1",
         )
 
 
@@ -56,7 +56,9 @@ def _facts_in(reply: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in lines if colon}
 
 
-IN_MEMORY = Replication(is_primary=True, history="", offset=0, online=(), is_joined=False, forgets_nothing=True)
+IN_MEMORY = Replication(
+    is_primary=True, history="", offset=0, online=(), has_syncing_replica=False, forgets_nothing=True
+)
 """A server inside this process. It knows neither INFO nor WAIT."""
 
 
@@ -74,8 +76,8 @@ class Confirmation(NamedTuple):
         # WAIT waits for what its own connection has written. PEXPIRE is a write even when memory is full, unlike SET.
         write = b"PEXPIRE", probe, _PROBE_MS
         if self.disk:
-            return write, (b"WAITAOF", 1, 0, WAIT_MS)
-        return (write, (b"WAIT", self.replicas, WAIT_MS)) if self.replicas else ()
+            return write, (b"WAITAOF", 1, 0, _WAIT_MS)
+        return (write, (b"WAIT", self.replicas, _WAIT_MS)) if self.replicas else ()
 
     def is_given_by(self, replies: Sequence[object]) -> bool:
         """Whether these replies to the commands are one."""
@@ -112,7 +114,7 @@ def confirmation_needed(durability: Durability, state: Replication, *, is_alone:
         return Confirmation(replicas=len(state.online))
     if durability == "replicated":
         return Confirmation(disk=True)
-    return Confirmation() if is_alone or state.is_joined else None
+    return Confirmation() if is_alone or state.has_syncing_replica else None
 
 
 class _Stamp(NamedTuple):
@@ -171,6 +173,8 @@ def _has_come_true(stamp: _Stamp, state: Replication, connection: object, now: f
         return True
     if state.online:
         return min(state.online) >= stamp.offset
-    if not (is_alone or state.is_joined):
+    if not (is_alone or state.has_syncing_replica):
         return False
-    return not state.is_appended or now - stamp.seconds >= AGE_SECONDS  # without a file, age makes nothing safer
+    return (
+        not state.has_append_only_file or now - stamp.seconds >= ON_DISK_SECONDS
+    )  # without a file, age makes nothing safer

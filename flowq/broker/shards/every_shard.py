@@ -29,12 +29,12 @@ class SilentShard:
         return {"shard": self.shard, "address": self.address, "error": self.error.message}
 
     def as_error(self) -> BrokerUnavailable:
-        """The same for those who need all shards."""
+        """The error for a caller that needs all shards."""
         return BrokerUnavailable(str(self), hint=self.error.hint or "see whether it runs", detail=self.error.message)
 
 
 OnSilent = Callable[[SilentShard], None]
-"""Told about each shard that does not answer, by what can do without it."""
+"""Called with each shard that does not answer, by what can do without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class Answers(Generic[T]):
 
     @property
     def whole(self) -> list[T]:
-        """The answers of all shards, in order. Raises BrokerUnavailable, with its name, if one did not answer."""
+        """The answers of all shards, in order. Raises BrokerUnavailable, which names the shard, if one gave none."""
         return list(self.known(None).values())
 
     def known(self, on_silent: OnSilent | None) -> Mapping[int, T]:
-        """The answers by shard. Those that gave none are told to `on_silent`; without it, as `whole`."""
+        """The answers by shard. Those that gave none are passed to `on_silent`; without it, this raises as `whole`."""
         for each in self.silent:
             if on_silent is None:
                 raise each.as_error()

@@ -1,4 +1,4 @@
-"""The layout of a pipeline: its number of shards on record, which wins over the one in the code."""
+"""The layout of a pipeline: its number of shards on record. Code with another number is refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def read_layout(broker: Broker) -> int | None:
 
 
 def _number(stored: object, most: int) -> int | None:
-    """A recorded number, None for anything that is none."""
+    """A recorded number; None for anything else."""
     text = text_in(stored) if isinstance(stored, bytes) else ""
     return int(text) if text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most else None
 
@@ -64,9 +64,9 @@ def _n_servers(broker: Broker) -> int:
 
 
 async def agree_on_layout(broker: Broker, n_shards: int) -> None:
-    """Raise WrongLayout unless this number of shards is in force; the first to call this puts it on record.
+    """Raise WrongLayout unless this number of shards is in force; the first program that calls this puts it on record.
 
-    For programs that run the code of a pipeline or publish to it: from then on keys have their places. A pipeline of
+    For programs that run the code of a pipeline or publish to it: from then on each key has its place. A pipeline of
     one shard writes nothing. Raises WrongServers and BrokerError as well.
     """
     home = broker.shards[0]
@@ -139,7 +139,7 @@ async def _refuse_if_elsewhere(home: Broker, new: Sequence[Broker]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LayoutMove:
-    """A move of what is in the shards that has begun and not ended: from how many shards to how many.
+    """A move to another number of shards that has begun and not ended.
 
     >>> str(LayoutMove(1, 16)), LayoutMove.parse(b"moving 1 16"), LayoutMove.parse(b"16")
     ('moving 1 16', LayoutMove(before=1, after=16), None)

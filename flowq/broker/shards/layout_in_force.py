@@ -1,4 +1,4 @@
-"""The layout that is in force for a program that has met another: found while it works, without opening it again."""
+"""Finds the layout in force for an open program that works by another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowq.broker.shards.layout import LAYOUT_FIELD, has_changed, read_layout
 async def broker_in_force(broker: Broker) -> Broker | None:
     """A new broker of shard 0, with those of all shards that Redis has on record; None while shards are moved.
 
-    The one that is given stays as it is, so that calls that began under its layout are refused and not misplaced: close
+    The given broker stays as it is, so that calls which began under its layout are refused and not misplaced: close
     both. Raises WrongLayout if no number is on record, WrongServers and BrokerUnavailable.
     """
     n_shards = await read_layout(broker)

@@ -62,7 +62,7 @@ class NodeLinks:
         return link if link is not None and link.is_usable else None
 
     def look_again(self, shard: int) -> None:
-        """Have the next call find out anew where a shard is."""
+        """Have the next call find out again where a shard is."""
         self._of_shard.pop(shard, None)
 
     async def close(self) -> None:

@@ -17,6 +17,9 @@ from flowq.delivery.edge import parse_address
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
 
+_WITH_ENTRIES = 5
+"""How many parts an answer has that tells what was put into outboxes."""
+
 
 class PublishingOut(Publishing):
     """Publishes to edges of this shard and, through its outboxes, to those of others: all of a call in one step.
@@ -109,6 +112,3 @@ class _Call(Publishing):
         if len(reply) == _WITH_ENTRIES:
             self._on_sent(entries(self._crossing, reply[-1]))
         return reply
-
-
-_WITH_ENTRIES = 5

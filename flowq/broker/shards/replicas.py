@@ -1,4 +1,4 @@
-"""Asks a server over one of its connections what it says of its replicas, and other servers whether that is so."""
+"""Asks a server what it says of its replicas, and other servers whether that is so."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def replication(link: Link, broker: Broker) -> Replication:
 
 async def is_alone(state: Replication, broker: Broker) -> bool:
     """Whether a server without a replica is believed."""
-    if state.online or state.is_joined or state.forgets_nothing:
+    if state.online or state.has_syncing_replica or state.forgets_nothing:
         return False
     with contextlib.suppress(Exception):  # none can be asked
         return await others_see_no_replica(broker.dialer)

@@ -34,10 +34,10 @@ _LONGEST_START_SECONDS = 2.0
 
 
 class AssignedLanes(Lanes):
-    """The shards that a process serves: those that `assign` gives it, or the `fixed` ones, and `always` these.
+    """A lane for each shard that the process serves: those that `assign` gives it, or `fixed` ones; and `always` these.
 
-    The process is registered in shard 0 as well, under the name `identity`, so that all others know who is there. While
-    shard 0 does not answer, it keeps the shards that it has.
+    The process is also registered in shard 0, under the name `identity`, so that the others count it. While shard 0
+    does not answer, it keeps the shards that it has.
     """
 
     name = "assignment"
@@ -104,7 +104,7 @@ class AssignedLanes(Lanes):
             await asyncio.wait(self._beginning.values(), timeout=_LONGEST_START_SECONDS)
 
     async def step(self) -> float:
-        """Serve what is to be served now."""
+        """Serve the shards that are this process's by now."""
         with contextlib.suppress(BrokerError):
             wanted = await self._wanted()
             if not self._is_stopping:

@@ -14,7 +14,7 @@ from flowq.runtime.identity import Identity
 from flowq.runtime.lanes.gates import Gates
 from flowq.runtime.lanes.lane import Lane, Workplace
 from flowq.runtime.stage.consumer import Consumer
-from flowq.runtime.stage.passing_on import new_consumer
+from flowq.runtime.stage.passing_on import consumer_class
 from flowq.runtime.stage.sharded_writing import ShardedWriting
 
 _LONGEST_FLUSH_SECONDS = 1.0
@@ -53,7 +53,7 @@ class ShardLane(Lane):
 
     def _new_consumer(self, stage: StagePlan) -> Consumer:
         plan, broker = self._place.plan, self.broker
-        return new_consumer(stage, plan, broker)(
+        return consumer_class(stage, plan, broker)(
             stage, plan, broker, self.identity, self.writing,
             delayed=self._promoter.delayed, gate=self._gates.of(stage),
         )  # fmt: skip

@@ -74,7 +74,7 @@ class PassingConsumer(GatedConsumer):
         await super().close()
 
 
-def new_consumer(stage: StagePlan, plan: Plan, broker: Broker) -> type[GatedConsumer]:
-    """What reads a stage in one of several shards."""
+def consumer_class(stage: StagePlan, plan: Plan, broker: Broker) -> type[GatedConsumer]:
+    """The class of what reads a stage in one of several shards."""
     passes_on = broker.shard == 0 and Placing(plan).moves(inlet_of(stage.name))
     return PassingConsumer if passes_on else GatedConsumer

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from flowq.broker.shards.certainty import (
-    AGE_SECONDS,
     IN_MEMORY,
+    ON_DISK_SECONDS,
     Confirmation,
     Replication,
     Retention,
@@ -26,7 +26,7 @@ master_replid:53ff237644b04b02bc423dba21bb4473488fa563\r
 master_repl_offset:100\r
 """
 DISK = b"# Persistence\r\naof_enabled:1\r\n"
-ALONE = Replication(is_primary=True, history="h", offset=100, online=(), is_joined=False)
+ALONE = Replication(is_primary=True, history="h", offset=100, online=(), has_syncing_replica=False)
 WITH_REPLICA = replace(ALONE, online=(90,))
 A, B = EntryId(5, 1), EntryId(5, 2)
 
@@ -35,7 +35,7 @@ def test_what_a_server_says_of_its_replicas_is_read() -> None:
     history = "53ff237644b04b02bc423dba21bb4473488fa563"
 
     assert Replication.parse(REPLY, DISK) == Replication(
-        is_primary=True, history=history, offset=100, online=(90,), is_joined=True, is_appended=True
+        is_primary=True, history=history, offset=100, online=(90,), has_syncing_replica=True, has_append_only_file=True
     )
 
 
@@ -46,7 +46,7 @@ def test_what_a_server_says_of_its_replicas_is_read() -> None:
         ("local", replace(ALONE, online=(90, 80)), False, Confirmation(replicas=2)),
         ("local", ALONE, True, Confirmation()),
         ("local", ALONE, False, None),  # cut off from its replica, for all that is known
-        ("local", replace(ALONE, is_joined=True), False, Confirmation()),
+        ("local", replace(ALONE, has_syncing_replica=True), False, Confirmation()),
         ("local", replace(ALONE, is_primary=False), True, None),
         ("replicated", WITH_REPLICA, False, Confirmation(replicas=1)),
         ("replicated", ALONE, True, Confirmation(disk=True)),
@@ -140,12 +140,12 @@ def test_another_history_or_connection_says_nothing_of_what_was_applied_before(c
 
 def test_without_a_replica_an_entry_is_kept_for_as_long_as_the_disk_may_take(clock: Clock) -> None:
     assert clock.look(ALONE, 0.0, is_alone=True) is None
-    assert clock.look(ALONE, AGE_SECONDS - 0.1, is_alone=True) is None
-    assert clock.look(ALONE, AGE_SECONDS, is_alone=True) == A
+    assert clock.look(ALONE, ON_DISK_SECONDS - 0.1, is_alone=True) is None
+    assert clock.look(ALONE, ON_DISK_SECONDS, is_alone=True) == A
 
 
 def test_without_a_replica_and_a_file_waiting_would_make_nothing_safer(clock: Clock) -> None:
-    state = replace(ALONE, is_appended=False)
+    state = replace(ALONE, has_append_only_file=False)
     clock.look(state, is_alone=True)
 
     assert clock.look(state, is_alone=True) == A
@@ -154,7 +154,7 @@ def test_without_a_replica_and_a_file_waiting_would_make_nothing_safer(clock: Cl
 def test_a_primary_that_may_be_cut_off_from_its_replica_never_makes_it_certain(clock: Clock) -> None:
     clock.look(ALONE)
 
-    assert clock.look(ALONE, 10 * AGE_SECONDS) is None
+    assert clock.look(ALONE, 10 * ON_DISK_SECONDS) is None
 
 
 def test_a_server_in_memory_is_certain_at_once(clock: Clock) -> None:
