@@ -7,12 +7,12 @@ from itertools import groupby
 
 from flowq.broker.inspection.diagnosis import start_up_findings
 from flowq.broker.inspection.merging.primaries import Primaries, Primary
+from flowq.broker.inspection.merging.shards_seen import hottest
 from flowq.durations import duration_text
 from flowq.errors import Problem, Problems
 
 _MOST_CLOCKS_APART_SECONDS = 1.0
 _LONGEST_REPLICA_TIMEOUT_SECONDS = 10
-_HOT, _ENOUGH_TO_COMPARE = 2.0, 1000  # times the mean; messages settled
 
 
 def primaries_findings(seen: Primaries, *, is_on_trial: bool = False) -> Sequence[Problem]:
@@ -76,14 +76,11 @@ def _clocks(primaries: Sequence[Primary], found: Problems) -> None:
 
 
 def _balance(ok: Mapping[int, int], found: Problems) -> None:
-    if len(ok) < 2 or sum(ok.values()) < _ENOUGH_TO_COMPARE:
-        return
-    hottest = max(ok, key=ok.__getitem__)
-    mean = sum(ok.values()) / len(ok)
-    if ok[hottest] > _HOT * mean:
+    if (shard := hottest(ok)) is not None:
+        times = ok[shard] * len(ok) / sum(ok.values())
         found.warn(
             "FQ437",
-            f"shard {hottest} has handled {ok[hottest] / mean:.1f} times as many messages as the average shard",
+            f"shard {shard} has handled {times:.1f} times as many messages as the average shard",
             hint='one key has most of the messages: another place=, or place="spread" where no key matters',
         )
 

@@ -79,10 +79,7 @@ class ShardsOverview(ShardsSeen[ShardFigures]):
     @property
     def hot(self) -> int | None:
         """The shard that received most messages, if it has more than twice the mean of all that answered."""
-        received = {shard: each.received for shard, each in self.by_shard.items()}
-        mean = sum(received.values()) / max(1, len(received))
-        hottest = max(received, key=received.__getitem__, default=0)
-        return hottest if mean >= _FEWEST_PER_SHARD and received[hottest] > _HOT * mean else None
+        return hottest({shard: each.received for shard, each in self.by_shard.items()})
 
     def each(self) -> Iterator[ShardFigures | SilentShard]:
         """All shards in order."""
@@ -106,3 +103,14 @@ class ShardsOverview(ShardsSeen[ShardFigures]):
             "shards": rows,
             "missing": [each.as_json() for each in self.silent],
         }
+
+
+def hottest(messages: Mapping[int, int]) -> int | None:
+    """The shard with most messages, if it has more than twice the mean of all; None if none has, or there are too few.
+
+    >>> hottest({0: 100, 1: 100, 2: 500}), hottest({0: 100, 1: 150}), hottest({0: 0, 1: 0, 2: 5})
+    (2, None, None)
+    """
+    mean = sum(messages.values()) / max(1, len(messages))
+    most = max(messages, key=messages.__getitem__, default=0)
+    return most if mean >= _FEWEST_PER_SHARD and messages[most] > _HOT * mean else None
