@@ -95,17 +95,23 @@ class Giving:
     async def _pass(self, edge: str) -> tuple[int, bool]:
         """Give what is found; returns how many, and whether all of it was still there."""
         given, is_complete = 0, True
+        async for step in self._steps(edge):
+            if await self._give(edge, step):
+                given += step.n_messages
+            else:
+                is_complete = False
+        return given, is_complete
+
+    async def _steps(self, edge: str) -> AsyncIterator[_Step]:
         for source in (self._waiting, self._delayed):
             step = _Step()
             async for found in source(edge):
                 self._add(step, found, await self._placed(edge, found))
                 if step.is_full:
-                    is_given, step, n = await self._give(edge, step), _Step(), step.n_messages
-                    given, is_complete = given + n * is_given, is_complete and is_given
+                    yield step
+                    step = _Step()
             if step.n_messages:
-                is_given = await self._give(edge, step)
-                given, is_complete = given + step.n_messages * is_given, is_complete and is_given
-        return given, is_complete
+                yield step
 
     async def _waiting(self, edge: str) -> AsyncIterator[_Found]:
         first = b"-"

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flowq.broker import scripts
 from flowq.broker.keys import Keys
+from flowq.broker.migration.moving import Moving
 from flowq.broker.migration.scanning import scan
 from flowq.broker.records import delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
@@ -19,6 +19,7 @@ from flowq.graph.compilation.routing import deduplicating_edges
 from flowq.graph.kinds import PlacedBy
 
 _PER_CALL = 500
+_Kind = Callable[[Keys, str], str]
 _HASHES = Keys.rate, Keys.starts, Keys.pace, Keys.hold_info
 _SCORED = (Keys.held_until,)
 
@@ -37,10 +38,8 @@ class KeysMoving:
         """Have everything remembered in each shard where it is needed. What is there already stays."""
         for broker in self._before:
             for stage in self._plan.consumers:
-                for kind in _HASHES:
-                    await self._copy(broker, stage, kind(broker.keys, stage.name), b"HSCAN", kind)
-                for kind in _SCORED:
-                    await self._copy(broker, stage, kind(broker.keys, stage.name), b"ZSCAN", kind)
+                for kind in (*_HASHES, *_SCORED):
+                    await self._copy(broker, stage, kind)
             await self._copy_tokens(broker)
 
     async def forget(self) -> None:
@@ -50,8 +49,7 @@ class KeysMoving:
                 if stage.placed_by not in (PlacedBy.RATE, PlacedBy.STAGE):
                     continue
                 for kind in (*_HASHES, *_SCORED):
-                    is_scored = kind in _SCORED
-                    await self._forget(broker, stage, kind(broker.keys, stage.name), is_scored=is_scored)
+                    await self._forget(broker, stage, kind)
 
     def _shard(self, stage: StagePlan, key: bytes) -> int | None:
         """The shard of a pacing key; None for a stage whose messages of one key are in all shards."""
@@ -63,24 +61,23 @@ class KeysMoving:
             case _:
                 return None
 
-    async def _copy(
-        self, broker: Broker, stage: StagePlan, key: str, command: bytes, kind: Callable[[Keys, str], str]
-    ) -> None:
+    async def _copy(self, broker: Broker, stage: StagePlan, kind: _Kind) -> None:
         by_shard: defaultdict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
-        async for name, value in scan(broker, command, key):
+        async for name, value in scan(broker, _scan_of(kind), kind(broker.keys, stage.name)):
             shard = self._shard(stage, name)
             for to in range(self._plan.shards) if shard is None else (shard,):
                 if to != broker.shard:
                     by_shard[to].append((name, value))
         for to, some in by_shard.items():
             target = kind(self._brokers[to].keys, stage.name)
-            await _put(self._brokers[to], target, some, is_scored=command == b"ZSCAN")
+            await _put(self._brokers[to], target, some, is_scored=kind in _SCORED)
 
-    async def _forget(self, broker: Broker, stage: StagePlan, key: str, *, is_scored: bool) -> None:
-        command = b"ZSCAN" if is_scored else b"HSCAN"
-        gone = [name async for name, _ in scan(broker, command, key) if self._shard(stage, name) != broker.shard]
+    async def _forget(self, broker: Broker, stage: StagePlan, kind: _Kind) -> None:
+        key, remove = kind(broker.keys, stage.name), b"ZREM" if kind in _SCORED else b"HDEL"
+        names = [name async for name, _ in scan(broker, _scan_of(kind), key)]
+        gone = [name for name in names if self._shard(stage, name) != broker.shard]
         for at in range(0, len(gone), _PER_CALL):
-            await broker.answer(b"ZREM" if is_scored else b"HDEL", key, *gone[at : at + _PER_CALL])
+            await broker.answer(remove, key, *gone[at : at + _PER_CALL])
 
     async def _copy_tokens(self, broker: Broker) -> None:
         by_shard: defaultdict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
@@ -95,11 +92,7 @@ class KeysMoving:
         """Make the messages that wait for others of their key due: they ask again where they live."""
         for broker in self._brokers:
             for stage in self._plan.consumers:
-                edges = stage.in_edges
-                names = [broker.keys.queue(stage.name), *map(broker.keys.delayed, edges)]
-                last = b""
-                while last := await broker.script(scripts.DEQUEUE_ALL, names, _PER_CALL, last, *edges):
-                    pass
+                await Moving(broker).dequeue_all(stage.name, stage.in_edges)
 
     async def note_places(self) -> None:
         """Note anew where the messages are whose stages handle the last one of each value. They have all arrived."""
@@ -109,6 +102,10 @@ class KeysMoving:
                 memory = memories.get(stage.in_edges[0]) if stage.in_edges else None
                 if memory is not None and memory.places:
                     await _note_places(broker, stage, memory)
+
+
+def _scan_of(kind: _Kind) -> bytes:
+    return b"ZSCAN" if kind in _SCORED else b"HSCAN"
 
 
 async def _put(broker: Broker, key: str, some: Sequence[tuple[bytes, bytes]], *, is_scored: bool) -> None:

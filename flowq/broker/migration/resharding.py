@@ -14,7 +14,7 @@ from flowq.broker.migration.shards_change import Contents, EdgeMove, ShardsChang
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import with_shards
 from flowq.broker.shards.forwarding import flush
-from flowq.broker.shards.layout import LayoutMove, agree_on_layout, begin_move, read_layout, read_move, record_layout
+from flowq.broker.shards.layout import LayoutMove, agree_on_layout, begin_move, read_move, record_layout, shards_in_use
 from flowq.broker.shards.waves import in_transit, look
 from flowq.broker.workers import Workers
 from flowq.delivery.edge import Edge
@@ -116,11 +116,8 @@ class Resharding:
         """The move that is to be made, and whether it has begun."""
         begun = await read_move(self._home)
         if begun is None:
-            recorded = await read_layout(self._home)
-            if recorded is None and await self._home.answer(b"HLEN", self._home.keys.plan):
-                recorded = 1  # it has run without shards
-            is_same = recorded in (None, self._after)
-            return (None if is_same else LayoutMove(recorded or 1, self._after)), False
+            before = await shards_in_use(self._home)
+            return (None if before in (None, self._after) else LayoutMove(before, self._after)), False
         if begun.after == self._after:
             return begun, True
         if self._after < max(begun.before, begun.after):

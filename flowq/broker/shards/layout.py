@@ -53,6 +53,17 @@ async def read_layout(broker: Broker) -> int | None:
     return _number(shards, MOST_SHARDS)
 
 
+async def shards_in_use(broker: Broker) -> int | None:
+    """The number on record; 1 for a pipeline that has run without shards, None for one that has never run.
+
+    Of one that has run without shards, what it has seen and what waits is all in shard 0. Raises as `read_layout`.
+    """
+    home = broker.shards[0]
+    has_run = await home.answer(b"HLEN", home.keys.plan)
+    on_record = await read_layout(home)  # after that: a program that starts at the same moment records this first
+    return on_record or (1 if has_run else None)
+
+
 def _number(stored: object, most: int) -> int | None:
     """A recorded number; None for anything else."""
     text = text_in(stored) if isinstance(stored, bytes) else ""
@@ -72,12 +83,9 @@ async def agree_on_layout(broker: Broker, n_shards: int) -> None:
     home = broker.shards[0]
     if n_shards == len(broker.shards) == 1:
         return
-    has_run = await home.answer(b"HLEN", home.keys.plan)
-    on_record = await read_layout(home)  # after that: a program that starts at the same moment records this first
-    if on_record is None and has_run:
-        on_record = 1  # it has run without shards: what it has seen and what waits is all in shard 0
-    if (on_record or n_shards) != n_shards:
-        raise _differs(home, n_shards, on_record)
+    in_use = await shards_in_use(home)
+    if (in_use or n_shards) != n_shards:
+        raise _differs(home, n_shards, in_use)
     layouts = await gather(*(each.answer(b"HGET", each.keys.heads, LAYOUT_FIELD) for each in broker.shards))
     new = [each for each, layout in zip(broker.shards, layouts, strict=True) if layout is None]
     await _refuse_if_elsewhere(home, new)
