@@ -52,21 +52,18 @@ class Workplace:
 class Lane:
     """The stages of a process in one shard. The process has a name and a lease of its own there."""
 
-    def __init__(self, place: Workplace, broker: Broker, identity: Identity) -> None:
+    def __init__(self, place: Workplace, broker: Broker, identity: Identity, writing: Writing) -> None:
         self.broker = broker
         self.identity = identity
+        self.writing = writing
         self._place = place
         self._edges = [edge for stage in place.stages for edge in stage.in_edges]
         self._all_edges = [edge.name for edge in place.plan.edges]
         self._tasks = LastingTasks(place.on_failure)
         self._has_stopped_in_order = False
         self._promoter = Promoter(broker, self._edges)
-        self.writing = self._new_writing()
         self.runners = [StageRunner(self._new_consumer(stage), broker.world) for stage in place.stages]
         self._lease = Lease(broker, identity, place.facts, silent_seconds=self._silent_seconds)
-
-    def _new_writing(self) -> Writing:
-        return Writing(self._place.plan, self.broker)
 
     def _new_consumer(self, stage: StagePlan) -> Consumer:
         delayed = self._promoter.delayed

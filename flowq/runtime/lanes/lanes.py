@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from flowq.broker.redis_streams import Broker
@@ -12,50 +13,39 @@ from flowq.runtime.lanes.lane import Lane, Workplace
 from flowq.runtime.stage.writing import Writing
 
 
-class Lanes:
-    """The one lane of a pipeline that is not sharded. `identity` is the process's own in shard 0."""
-
-    def __init__(self, place: Workplace, broker: Broker, identity: Identity) -> None:
-        self._place = place
-        self._broker = broker
-        self._identity = identity
-        self._lane = Lane(place, broker, identity)
+class Lanes(ABC):
+    """All lanes of a process."""
 
     @property
+    @abstractmethod
     def all(self) -> Sequence[Lane]:
         """Those that there are now."""
-        return [self._lane]
 
     @property
+    @abstractmethod
     def for_sources(self) -> Writing:
         """What sources publish with: they are in shard 0."""
-        return self._lane.writing
 
     @property
     def is_idle(self) -> bool:
         """Whether no handler of this process is running."""
         return all(lane.is_idle for lane in self.all)
 
+    @abstractmethod
     def jobs(self) -> Sequence[Job]:
         """What keeps the lanes as they should be."""
-        return ()
 
+    @abstractmethod
     async def register(self) -> None:
-        """Register in each shard that this process serves."""
-        await self._lane.register()
-        await self._place.pauses.add(self._lane.runners)
+        """Register, before anything is read."""
 
+    @abstractmethod
     async def start(self) -> None:
         """Start reading."""
-        await self._lane.start()
 
+    @abstractmethod
     async def quarantine(self) -> None:
         """Run what crashed workers have left in any shard, one message at a time, until nothing is left."""
-        quarantines = [lane.quarantine() for lane in self.all]
-        while any([await quarantine.next_round() for quarantine in quarantines]):
-            pass
-        for quarantine in quarantines:
-            await quarantine.close()
 
     async def stop_stages(self, hurry: asyncio.Event) -> None:
         """Stop the stages of every lane in order."""
@@ -68,3 +58,41 @@ class Lanes:
     async def sign_off(self) -> None:
         """Sign off everywhere."""
         await asyncio.gather(*(lane.sign_off() for lane in self.all))
+
+
+class OneLane(Lanes):
+    """The lane of a pipeline that is not sharded. `identity` is the process's own."""
+
+    def __init__(self, place: Workplace, broker: Broker, identity: Identity) -> None:
+        self._place = place
+        self._lane = Lane(place, broker, identity, Writing(place.plan, broker))
+
+    @property
+    def all(self) -> Sequence[Lane]:
+        """As in `Lanes`."""
+        return [self._lane]
+
+    @property
+    def for_sources(self) -> Writing:
+        """As in `Lanes`."""
+        return self._lane.writing
+
+    def jobs(self) -> Sequence[Job]:
+        """As in `Lanes`."""
+        return ()
+
+    async def register(self) -> None:
+        """As in `Lanes`."""
+        await self._lane.register()
+        await self._place.pauses.add(self._lane.runners)
+
+    async def start(self) -> None:
+        """As in `Lanes`."""
+        await self._lane.start()
+
+    async def quarantine(self) -> None:
+        """As in `Lanes`."""
+        quarantine = self._lane.quarantine()
+        while await quarantine.next_round():
+            pass
+        await quarantine.close()

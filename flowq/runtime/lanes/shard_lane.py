@@ -36,15 +36,9 @@ class ShardLane(Lane):
     ) -> None:
         self._gates = gates
         self._for_sources = for_sources
-        self.forwarder = Forwarder(broker, links=links, on_outstanding=self._note_outstanding)
-        super().__init__(place, broker, Identity(world=broker.world))
-
-    def _new_writing(self) -> ShardedWriting:
-        forwarder = self.forwarder
-        self._of_stages = ShardedWriting(
-            self._place.plan, self.broker, forwarder.note, is_clogged=lambda: forwarder.is_clogged
-        )
-        return self._of_stages
+        self.forwarder = forwarder = Forwarder(broker, links=links, on_outstanding=self._note_outstanding)
+        self._of_stages = ShardedWriting(place.plan, broker, forwarder.note, is_clogged=lambda: forwarder.is_clogged)
+        super().__init__(place, broker, Identity(world=broker.world), self._of_stages)
 
     def _note_outstanding(self, outstanding: Mapping[str, int]) -> None:
         self._of_stages.note(outstanding)
@@ -54,7 +48,7 @@ class ShardLane(Lane):
     def _new_consumer(self, stage: StagePlan) -> Consumer:
         plan, broker = self._place.plan, self.broker
         return consumer_class(stage, plan, broker)(
-            stage, plan, broker, self.identity, self.writing,
+            stage, plan, broker, self.identity, self._of_stages,
             delayed=self._promoter.delayed, gate=self._gates.of(stage),
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from flowq.runtime.identity import Identity, process_facts
 from flowq.runtime.lanes.assigned_lanes import AssignedLanes
 from flowq.runtime.lanes.handler_factory import HandlerFactory
 from flowq.runtime.lanes.lane import Workplace
-from flowq.runtime.lanes.lanes import Lanes
+from flowq.runtime.lanes.lanes import Lanes, OneLane
 from flowq.runtime.lanes.tasks import LastingTasks
 from flowq.runtime.process.block_watch import BlockWatch
 from flowq.runtime.resources import Resources
@@ -74,8 +74,9 @@ class Runner:
         self._leases = LeaseKeeper(broker.world, options.lease_seconds)
         self._tasks = LastingTasks(self._fail)
         place = Workplace(
-            plan, options, self._stages, self._facts(), self._resources, self._handlers, self._leases, self._pauses,
-            self._fail, supervised,
+            plan=plan, options=options, stages=self._stages, facts=self._facts(), resources=self._resources,
+            handlers=self._handlers, leases=self._leases, pauses=self._pauses, on_failure=self._fail,
+            supervised=supervised,
         )  # fmt: skip
         self._lanes = self._new_lanes(place)
         selected_edges = [edge for stage in selected for edge in stage.in_edges]
@@ -85,7 +86,7 @@ class Runner:
 
     def _new_lanes(self, place: Workplace) -> Lanes:
         if self._plan.shards == 1:
-            return Lanes(place, self._broker, self._identity)
+            return OneLane(place, self._broker, self._identity)
         fixed: Collection[int] | None = self._options.shards or None
         if self._quarantined or self._only_sources:
             fixed = ()
