@@ -9,7 +9,10 @@ import pytest
 
 import flowq
 from flowq.broker.keys import Keys
+from flowq.broker.records import TAKES_PART
+from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.layout import LAYOUT_FIELD, WrongLayout
+from flowq.broker.workers import Workers
 from tests.runtime.lab import Lab
 
 
@@ -38,6 +41,25 @@ async def test_a_pipeline_of_four_shards_drains_exactly(lab: Lab) -> None:
     assert summary.stages["show"].entered == 100
     assert summary.stages["show"].duplicates == 99
     assert all(balance.adds_up for balance in summary.stages.values())
+
+
+async def test_groups_that_a_shard_creates_leave_its_process_registered(lab: Lab) -> None:
+    registered = list[str]()
+    broker = Broker(lab.dialer, Keys(lab.namespace, "pushed"))
+
+    @flowq.stage
+    async def look(number: int) -> None:
+        registered.extend([name for name, facts in (await Workers(broker).registered()).items() if facts.get(TAKES_PART)])
+
+    pipeline = flowq.Pipeline("pushed", look, shards=2)
+    async with flowq.Publisher(pipeline, redis=lab.dialer.url, namespace=lab.namespace) as publisher:
+        await publisher.push_many("look", range(20))  # so that streams exist before their groups do
+
+    await flowq.run(pipeline, redis=lab.dialer.url, namespace=lab.namespace)
+    await broker.close()
+
+    assert len(registered) == 20
+    assert len(set(registered)) == 1
 
 
 async def test_a_worker_that_meets_another_layout_stops_and_says_what_to_do(lab: Lab) -> None:

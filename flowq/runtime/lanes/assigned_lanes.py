@@ -66,7 +66,9 @@ class AssignedLanes(Lanes):
         self._for_sources = ShardedWriting(
             place.plan, broker, self._sent_in_shard_0, is_clogged=self._is_clogged_in_shard_0
         )
-        facts = {**place.facts, TAKES_PART: fixed is None}
+        # Under this name nothing is read: else the new group of an edge, which ends the registrations of those who may
+        # have read from it, would end this one, and the others would take over all shards of this process.
+        facts = {**place.facts, TAKES_PART: fixed is None, "edges": []}
         self._lease = Lease(broker, identity, facts, silent_seconds=lambda: 0.0)
 
     @property
