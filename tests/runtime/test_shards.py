@@ -49,7 +49,8 @@ async def test_groups_that_a_shard_creates_leave_its_process_registered(lab: Lab
 
     @flowq.stage
     async def look(number: int) -> None:
-        registered.extend([name for name, facts in (await Workers(broker).registered()).items() if facts.get(TAKES_PART)])
+        found = await Workers(broker).registered()
+        registered.extend([name for name, facts in found.items() if facts.get(TAKES_PART)])
 
     pipeline = flowq.Pipeline("pushed", look, shards=2)
     async with flowq.Publisher(pipeline, redis=lab.dialer.url, namespace=lab.namespace) as publisher:

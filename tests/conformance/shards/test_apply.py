@@ -161,6 +161,37 @@ async def test_a_stage_remembers_what_came_from_here_and_from_elsewhere_alike(
     assert await there.bodies() == [b"own", b"2"]
 
 
+async def test_messages_of_many_entries_are_in_order_on_each_of_their_edges(there: Shard) -> None:
+    memory = DedupMemory()
+    sent = [
+        entry("5-1", "0-0", 2, crossing(b"1", dedup="a"), crossing(b"2", dedup="b"), memory=memory),
+        entry("5-2", "5-1", 4, output(">store", b"1"), output(">store", b"2"), edge=">store"),
+        entry("5-3", "5-2", 6, crossing(b"3", dedup="b"), crossing(b"4", dedup="c"), memory=memory),
+        entry("5-4", "5-3", 7, output(">store", b"3"), edge=">store"),
+        entry("5-5", "5-4", 8, crossing(b"5", dedup="d"), memory=memory),
+    ]
+
+    assert await apply(there, sent) == [1, b"5-5", 5, 4, 3]
+
+    assert await there.bodies() == [b"1", b"2", b"4", b"5"]
+    assert await there.bodies(">store") == [b"1", b"2", b"3"]
+    assert await there.counters() == {f"in:{OUT}": 4, f"duplicates:{OUT}": 1, "in:>store": 3}
+
+
+async def test_a_value_that_came_delayed_makes_a_later_one_the_duplicate(there: Shard) -> None:
+    memory = DedupMemory()
+    sent = [
+        entry("5-1", "0-0", 1, crossing(b"1", dedup="a"), memory=memory),
+        entry("5-2", "5-1", 2, crossing(b"delayed", dedup="b", delay_ms=60_000), memory=memory),
+        entry("5-3", "5-2", 4, crossing(b"2", dedup="b"), crossing(b"3", dedup="c"), memory=memory),
+    ]
+
+    await apply(there, sent)
+
+    assert await there.bodies() == [b"1", b"3"]
+    assert len(await there.fields(there.keys.delayed_bodies(OUT))) == 1
+
+
 async def test_a_delayed_message_is_delayed_where_it_arrives(there: Shard, redis: Command) -> None:
     await apply(there, [entry("5-1", "0-0", 2, crossing(b"now"), crossing(b"later", delay_ms=60_000))])
 

@@ -89,11 +89,39 @@ if applied > 0 then
   check_permissions_to_deduplicate(edges)
 end
 
+-- What comes to an edge is entered together, since each call of `enter` costs as much as several messages. Delayed messages and
+-- those of which the last one counts keep their place in the order of all.
+local runs, run_of = {}, {}
 for _, group in ipairs(groups) do
   local edge = group.edge
-  n_read = group.first
-  edge.added = edge.added + enter(edge, group.n_outputs, 0)
-  if group.n_delayed > 0 then edge.added = edge.added + enter(edge, group.n_delayed) end
+  local is_alone = group.n_delayed > 0 or edge.places
+  local run = not is_alone and run_of[edge]
+  if not run then
+    run = {edge = edge, n_outputs = 0, n_delayed = group.n_delayed}
+    runs[#runs + 1], run_of[edge] = run, not is_alone and run or nil
+  end
+  run[#run + 1], run.n_outputs = group, run.n_outputs + group.n_outputs
+end
+
+-- Have the messages of a run be the next that are read: as they are, or copied behind each other to the end of ARGV.
+local function go_to(run)
+  n_read = run[1].first
+  if #run == 1 then return end
+  n_read = #ARGV
+  local at, width = n_read, run.edge.seen_ms ~= 0 and 3 or 2
+  for _, group in ipairs(run) do
+    for i = group.first + 1, group.first + group.n_outputs * width do
+      at = at + 1
+      ARGV[at] = ARGV[i]
+    end
+  end
+end
+
+for _, run in ipairs(runs) do
+  local edge = run.edge
+  go_to(run)
+  edge.added = edge.added + enter(edge, run.n_outputs, 0)
+  if run.n_delayed > 0 then edge.added = edge.added + enter(edge, run.n_delayed) end
 end
 local answer = {status, cursor, applied}
 for e, edge in ipairs(edges) do
