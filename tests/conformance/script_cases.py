@@ -473,10 +473,10 @@ async def _(lab: Lab) -> None:
     broker = with_a_second_shard(lab)
     await Publishing(broker).publish(IN, [output(IN, b"1"), output(IN, b"2")])
     entries = await lab.redis(b"XRANGE", lab.keys.edge(IN), b"-", b"+")
-    sent = packets([Group(IN, None, [output(IN, b"1"), output(IN, b"2")])], [1])
+    sent = packets([Group(IN, None, [output(IN, b"1")], is_moved=True)], [1])
     names = [lab.keys.workers, lab.keys.stats, *lab.keys.of_edge(IN)]
     more_names, more = outbox_arguments(lab.keys, sent, layout=2, nonce=5, floor=0)
-    arguments = GROUP, IN, 2, 0, 0, *(entry_id for entry_id, _ in entries), *more
+    arguments = GROUP, IN, 1, 0, 1, 0, 0, *(entry_id for entry_id, _ in entries), b"other - - 0 k=YQ", *more
     assert await broker.script(scripts.GIVE, [*names, *more_names], *arguments) == [1]
 
 

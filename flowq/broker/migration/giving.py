@@ -33,10 +33,12 @@ _GIVEN, _GONE, _OTHER_LAYOUT, _SERVED = 1, -1, -2, -3
 
 @dataclass(slots=True)
 class _Step:
-    """What is given in one call."""
+    """What is given in one call. `staying`, `staying_delayed`: each message that stays, and its other header."""
 
     ids: list[bytes] = field(default_factory=list[bytes])
     names: list[bytes] = field(default_factory=list[bytes])
+    staying: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    staying_delayed: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     outputs: dict[int, tuple[list[Output], list[Output]]] = field(
         default_factory=lambda: defaultdict[int, tuple[list[Output], list[Output]]](lambda: ([], []))
     )
@@ -44,11 +46,15 @@ class _Step:
 
     @property
     def is_full(self) -> bool:
-        return self.n_messages >= MOST_PER_STEP or self.n_bytes >= _MOST_BYTES
+        return self.n_messages + self.n_staying >= MOST_PER_STEP or self.n_bytes >= _MOST_BYTES
 
     @property
     def n_messages(self) -> int:
         return len(self.ids) + len(self.names)
+
+    @property
+    def n_staying(self) -> int:
+        return len(self.staying) + len(self.staying_delayed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Giving:
                 if step.is_full:
                     yield step
                     step = _Step()
-            if step.n_messages:
+            if step.n_messages or step.n_staying:
                 yield step
 
     async def _waiting(self, edge: str) -> AsyncIterator[_Found]:
@@ -141,9 +147,11 @@ class Giving:
                     yield _Found(name, delayed_fields(value), max(1, int(float(due[name])) - now_ms))
 
     def _add(self, step: _Step, found: _Found, output: Output) -> None:
-        """Add a message to a step if it lives elsewhere."""
+        """Add a message to a step if it lives elsewhere, or stays with another header."""
         shard, edge = parse_address(output.edge)
         if shard is None:
+            if output.header != dict(pairs(found.fields)).get(b"h", b""):
+                (step.staying_delayed if found.delay_ms else step.staying).append((found.name, output.header))
             return
         waiting, delayed = step.outputs[shard]
         if found.delay_ms:
@@ -178,18 +186,19 @@ class Giving:
         """Give what is in a step. False if something of it is gone: nothing was given now, but perhaps before."""
         broker, keys = self._broker, self._broker.keys
         shards = list(step.outputs)
-        groups = [Group(edge, None, *step.outputs[shard]) for shard in shards]
+        groups = [Group(edge, None, *step.outputs[shard], is_moved=True) for shard in shards]
         sent = packets(groups, shards)
         while True:
             consumers = sorted((await Workers(broker).consumers_of([edge]))[edge])
             leases = [as_stored(keys.lease(each)) for each in consumers]
             names = [keys.workers, keys.stats, *keys.of_edge(edge), *leases]
-            counts = len(step.ids), len(step.names), len(consumers)
+            counts = [len(each) for each in (step.ids, step.names, step.staying, step.staying_delayed, consumers)]
+            staying = [word for pair in (*step.staying, *step.staying_delayed) for word in pair]
             # Each call begins an epoch: its connection may be another one each time.
             more_names, more = outbox_arguments(
                 keys, sent, layout=broker.layout, nonce=int(broker.world.random() * NONCES), floor=0
             )
-            arguments = GROUP, edge, *counts, *step.ids, *step.names, *map(as_stored, consumers)
+            arguments = GROUP, edge, *counts, *step.ids, *step.names, *staying, *map(as_stored, consumers)
             status, *about = await broker.script(scripts.GIVE, [*names, *more_names], *arguments, *more)
             if status in (_GIVEN, _GONE):  # gone: the reply to the same call was lost, or another process does the same
                 return bool(status == _GIVEN)

@@ -20,6 +20,8 @@ from flowq.graph.kinds import PlacedBy
 
 _BUCKETS_PER_STEP = 100
 _PACKED_PER_STEP = 10
+_JOINED = ":joined"
+"""Ends the key of what shard 0 remembers until it takes the place of what it has remembered with cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,44 @@ class SeenMoving:
 
     async def copy(self) -> int:
         """Have every value remembered in each shard where it lives; returns how many were sent to others."""
-        return sum([await self._copy(broker, stage) for broker in self._before for stage in self._stages])
+        whole = [stage for stage in self._stages if await self._loses_cells(stage)]
+        n_joined = sum([await self._join(stage) for stage in whole])
+        others = [stage for stage in self._stages if stage not in whole]
+        return n_joined + sum([await self._copy(broker, stage) for broker in self._before for stage in others])
 
     async def forget(self) -> None:
         """Forget, in each shard, the values that live in others, which must be certain to remember them."""
-        for broker in self._before:
-            for stage in self._stages:
+        for stage in self._stages:
+            if await self._loses_cells(stage):
+                home, key = self._brokers[0], _key(self._brokers[0], stage)
+                is_there = await home.answer(b"EXISTS", key + _JOINED)  # unless all of it has expired
+                await (home.answer(b"RENAME", key + _JOINED, key) if is_there else home.answer(b"DEL", key))
+                continue
+            for broker in self._before:
                 await self._forget(broker, stage)
+
+    async def _loses_cells(self, stage: StagePlan) -> bool:
+        """Whether shard 0 is left alone with values that carry cells: in one shard none of them would be recognised."""
+        forms = [await _form(broker, stage) for broker in self._before if self._n_shards == 1]
+        lengths = [form.n_bytes for form in (forms[:1] if any(forms[:1]) else forms) if form]
+        return any(length > _identifying_bytes(stage) for length in lengths)
+
+    async def _join(self, stage: StagePlan) -> int:
+        """Remember the values of all shards once more in shard 0, without cells; returns how many came from others."""
+        home, n_bytes, n_moved = self._brokers[0], _identifying_bytes(stage), 0
+        names = _names(home, stage)
+        names[0] += _JOINED
+        for broker in self._before:
+            form = await _form(broker, stage)
+            if form is None:
+                continue
+            arguments = int(form.is_timed), min(n_bytes, form.n_bytes), form.set_back_ms
+            async for bucket in _buckets(broker, stage):
+                n, text = form.shortened(bucket.number, bucket.text, n_bytes)
+                n_moved += n * (broker is not home)
+                if not await home.script(scripts.ADD_SEEN, names, *arguments, text):
+                    raise _is_in_an_old_form(stage)
+        return n_moved
 
     async def _copy(self, broker: Broker, stage: StagePlan) -> int:
         form = await _form(broker, stage)
@@ -134,7 +167,7 @@ class SeenMoving:
                 home = shards[cell_of(stage.name.encode())]
                 return lambda _: home
             case PlacedBy.RATE | PlacedBy.FIELD:
-                n_bytes = stage.dedup_memory.hash_bytes if stage.dedup_memory else 0
+                n_bytes = _identifying_bytes(stage)
                 if form.n_bytes < n_bytes + CELL_BYTES:
                     return None
                 return lambda value: shards[cell_in(value, n_bytes) % CELLS]
@@ -168,6 +201,11 @@ async def _buckets(broker: Broker, stage: StagePlan) -> AsyncIterator[_Bucket]:
     async for field, text in scan(broker, b"HSCAN", _key(broker, stage)):
         if field.isdigit():
             yield _Bucket(int(field), text)
+
+
+def _identifying_bytes(stage: StagePlan) -> int:
+    """How many bytes of a hash identify a value. Those of a cell may follow."""
+    return stage.dedup_memory.hash_bytes if stage.dedup_memory else 0
 
 
 def _is_timed(stage: StagePlan) -> bool:

@@ -67,6 +67,14 @@ class SeenForm:
         first, n_tail = (_TIMES_BYTES, _UNITS_BYTES) if self.is_timed else (0, 0)
         return [whole[at : at + self.n_bytes] for at in range(first, len(whole), self.n_bytes + n_tail)]
 
+    def shortened(self, bucket: int, text: bytes, n_bytes: int) -> tuple[int, bytes]:
+        """How many values a bucket has, and the same with no more than the first `n_bytes` of each."""
+        whole = self.whole(bucket, text)
+        first, n_tail = (_TIMES_BYTES, _UNITS_BYTES) if self.is_timed else (0, 0)
+        starts = range(first, len(whole), self.n_bytes + n_tail)
+        values = [whole[at : at + min(n_bytes, self.n_bytes)] + whole[at + self.n_bytes :][:n_tail] for at in starts]
+        return len(values), whole[:first] + b"".join(values)
+
     def whole(self, bucket: int, text: bytes) -> bytes:
         """A bucket with all bytes of its values."""
         return self.split(bucket, text, lambda _: -1, 0).texts.get(-1, b"")

@@ -21,12 +21,13 @@ from flowq.delivery.settlement import Output
 
 
 class Group(NamedTuple):
-    """The messages of one call for one edge of another shard."""
+    """The messages of one call for one edge of another shard. `is_moved`: they lay on that edge in this one."""
 
     edge: str
     memory: DedupMemory | None
     outputs: Sequence[Output]
     delayed: Sequence[Output] = ()
+    is_moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,21 @@ class Entry:
 MOST_ENTRY_BYTES = 800_000
 """What an entry holds, unless it is a single message: any Redis accepts as much, whatever its limits are set to."""
 _BYTES_BESIDE = 100
+_MOVED = "moved"
 NONCES = 1024
 """How many epochs can begin in one millisecond, each with another id."""
 OnSent = Callable[[Sequence[Entry]], None]
 """Told about the entries that a call has put into outboxes."""
 
 
-def descriptor(edge: str, memory: DedupMemory | None) -> str:
+def descriptor(edge: str, memory: DedupMemory | None, *, is_moved: bool = False) -> str:
     """An edge with what `apply.lua` has to know about its stage: see `memory_arguments`; then the names of its places.
 
     >>> descriptor("fetch>parse", DedupMemory(60_000, hash_bytes=9))
     'fetch>parse 60000 9 '
     """
     seen_ms, n_bytes, _ = memory_arguments(memory)
-    return f"{edge} {seen_ms} {n_bytes} {','.join(memory.places) if memory else ''}"
+    return f"{edge} {seen_ms} {n_bytes} {_MOVED if is_moved else ','.join(memory.places) if memory else ''}"
 
 
 def parse_descriptor(text: str) -> tuple[str, DedupMemory | None]:
@@ -141,7 +143,7 @@ def _packet(to: int, groups: Sequence[Group]) -> Packet:
         if memory and not memory.places:
             outputs = each_value_once(outputs)
         n_all = len(group.outputs) + len(group.delayed)
-        named = descriptor(group.edge, memory)
+        named = descriptor(group.edge, memory, is_moved=group.is_moved)
         words += (named, len(outputs), len(group.delayed), len(group.outputs) - len(outputs))
         add_messages(words, outputs, memory=memory)
         add_messages(words, group.delayed, memory=memory, delays=True)

@@ -41,7 +41,7 @@ class Page(BaseModel):
 async def parse(page: Page) -> None: ...
 
 
-@stage(dedup=Dedup("url", ttl="1h"))
+@stage(dedup=Dedup("url", ttl="1h"), place="host")
 async def follow(page: Page) -> None: ...
 
 
@@ -53,6 +53,10 @@ async def fetch(page: Page) -> None: ...
 async def show(page: Page) -> None: ...
 
 
+@stage(dedup=Dedup("url", keep="last"), rate=Rate(20, by="host"))
+async def watch(page: Page) -> None: ...
+
+
 @stage(rate=Rate(5))
 async def count(page: Page) -> None: ...
 
@@ -61,11 +65,11 @@ async def count(page: Page) -> None: ...
 async def keep(page: Page) -> None: ...
 
 
-STAGES = ("parse", "follow", "fetch", "show", "count", "keep")
+STAGES = ("parse", "follow", "fetch", "show", "watch", "count", "keep")
 
 
 def plan_of(n_shards: int) -> Plan:
-    return Pipeline("lab", parse, follow, fetch, show, count, keep, shards=n_shards).plan
+    return Pipeline("lab", parse, follow, fetch, show, watch, count, keep, shards=n_shards).plan
 
 
 def page(n: int) -> Page:
@@ -74,10 +78,12 @@ def page(n: int) -> Page:
 
 def home_of(stage_name: str, page: Page, n_shards: int) -> int | None:
     """Where a message lives by the rules of the design; None where it stays."""
-    if stage_name in ("parse", "follow", "show"):
+    if stage_name in ("parse", "show"):
         cell = int.from_bytes(dedup_hash(page.url)[:2])
-    elif stage_name in ("fetch", "count"):
-        cell = crc32(page.host.encode() if stage_name == "fetch" else b"count")
+    elif stage_name == "follow":
+        cell = int.from_bytes(dedup_hash(page.host)[:2])
+    elif stage_name in ("fetch", "watch", "count"):
+        cell = crc32(b"count" if stage_name == "count" else page.host.encode())
     else:
         return None
     return cells(n_shards)[cell % 4096]
@@ -114,6 +120,11 @@ class Lab:
                 await Publishing(self.home).publish(
                     f">{name}", outputs, dedup=memories.get(f">{name}"), delay_ms=delay_ms
                 )
+
+    async def empty(self, n_shards: int) -> None:
+        """Remove all that waits."""
+        for broker in self.opened(n_shards).shards:
+            await broker.answer(b"DEL", *(broker.keys.edge(f">{name}") for name in STAGES))
 
     async def moved_before_death(self, n_shards: int, n_requests: int) -> bool:
         """Move to so many shards, in a process that dies at its n-th request; whether it was done by then."""
@@ -163,7 +174,7 @@ def output(stage_name: str, number: int) -> Output:
     """A message as a publisher sends it."""
     sent = page(number)
     header = b"%s-%d - - 0" % (stage_name.encode(), number)
-    deduplicates = stage_name in ("parse", "follow", "fetch", "show")
+    deduplicates = stage_name not in ("count", "keep")
     value = dedup_hash(sent.url) if deduplicates else b""
     return Output(f">{stage_name}", header, orjson.dumps(sent.model_dump()), value)
 

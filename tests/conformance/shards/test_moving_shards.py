@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import Keys
 from flowq.broker.migration.resharding import OtherMove, Resharding, ShardsHoldSomething, WorkersAlive
+from flowq.broker.publishing import Publishing
 from flowq.broker.records import pairs
 from flowq.broker.shards.layout import WrongLayout, agree_on_layout, read_layout, read_move
 from flowq.broker.workers import Workers
 from flowq.delivery.placement import shard_of
 from flowq.errors import BrokerRefused
-from tests.conformance.shards.moving_lab import STAGES, Lab, home_of, page, plan_of
+from tests.conformance.shards.moving_lab import STAGES, Lab, home_of, output, page, plan_of
+from tests.conformance.worker import Worker, retried
 
 N = 20
 DELAYED = range(0, N, 5)
@@ -63,15 +65,19 @@ async def test_what_stages_have_seen_is_remembered_where_its_messages_live(lab: 
             assert not await lab.remembers(name, N + n_shards, n_shards), "a new value is new"
 
 
-async def test_the_last_message_of_a_value_still_replaces_one_that_has_moved(lab: Lab) -> None:
+@pytest.mark.parametrize("name", ["show", "watch"])
+@pytest.mark.parametrize("moves", [(6,), (6, 12)], ids=["once", "twice"])
+async def test_the_last_message_of_a_value_still_replaces_one_that_has_moved(
+    lab: Lab, name: str, moves: Sequence[int]
+) -> None:
     await lab.fill(N, delayed=DELAYED)
-    await move(lab, 6)
-    before = await lab.messages(6)
+    for n_shards in moves:
+        await move(lab, n_shards)
 
-    assert [n for n in range(N) if await lab.remembers("show", n, 6)] == [], "none is dropped"
+    assert [n for n in range(N) if await lab.remembers(name, n, moves[-1])] == [], "none is dropped"
 
-    urls = Counter(url for _, name, url, _ in before.elements() if name == "show")
-    assert Counter(url for _, name, url, _ in (await lab.messages(6)).elements() if name == "show") == urls
+    urls = Counter(url for _, stage, url, _ in (await lab.messages(12)).elements() if stage == name)
+    assert urls == Counter(page(n).url for n in range(N)), "each has replaced the one before it"
 
 
 async def test_rates_and_holds_move_with_their_keys(lab: Lab) -> None:
@@ -95,6 +101,22 @@ async def test_rates_and_holds_move_with_their_keys(lab: Lab) -> None:
         ]
         home = shard_of(b"count", 6) == broker.shard
         assert await broker.answer(b"HGET", broker.keys.starts("count"), b"") == (b"5" if home else None)
+
+
+async def test_two_messages_of_one_id_that_are_delayed_at_once_both_move(lab: Lab, dialer: Dialer, keys: Keys) -> None:
+    await lab.fill(0)
+    worker = await Worker.sign_on(dialer, keys, "first", edges=(">count",))
+    for n in (1, 2):  # an id may be used again after an hour
+        message = output("count", n)._replace(header=b"order - - 0")
+        await Publishing(lab.home).publish(">count", [message])
+    await worker.settle(*[retried(delivery) for delivery in await worker.read()], stage="count")
+    await lab.home.answer(b"DEL", keys.lease("first"))
+    await worker.close()
+
+    await move(lab, 6)
+
+    assert shard_of(b"count", 6) != 0
+    assert await lab.messages(6) == Counter((shard_of(b"count", 6), "count", page(n).url, True) for n in (1, 2))
 
 
 async def test_a_move_that_is_killed_again_and_again_loses_and_doubles_nothing(lab: Lab) -> None:
@@ -166,14 +188,29 @@ async def test_shards_that_hold_something_do_not_go(lab: Lab) -> None:
     assert await read_layout(lab.home) == 4
 
 
-async def test_empty_shards_go_and_what_they_remember_moves(lab: Lab) -> None:
-    await lab.fill(N)
+@pytest.mark.parametrize("n_left", [2, 1])
+async def test_what_has_been_seen_since_there_are_shards_is_remembered_by_fewer(lab: Lab, n_left: int) -> None:
+    await lab.fill(0)
     await move(lab, 6)
-    for broker in lab.opened(6).shards:
-        await broker.answer(b"DEL", *(broker.keys.edge(f">{name}") for name in STAGES))
+    assert [n for name in REMEMBERING for n in range(N) if await lab.remembers(name, n, 6)] == []
+    await lab.empty(6)
 
-    await move(lab, 2)
+    n_requests = 100
+    while not await lab.moved_before_death(n_left, n_requests):
+        n_requests *= 2
 
     for name in REMEMBERING:
-        assert [n for n in range(N) if not await lab.remembers(name, n, 2)] == []
-    assert await read_layout(lab.opened(1)) == 2
+        assert [n for n in range(N) if not await lab.remembers(name, n, n_left)] == [], name
+
+
+@pytest.mark.parametrize("n_left", [2, 1])
+async def test_empty_shards_go_and_what_they_remember_moves(lab: Lab, n_left: int) -> None:
+    await lab.fill(N)
+    await move(lab, 6)
+    await lab.empty(6)
+
+    await move(lab, n_left)
+
+    for name in REMEMBERING:
+        assert [n for n in range(N) if not await lab.remembers(name, n, n_left)] == []
+    assert await read_layout(lab.opened(1)) == n_left

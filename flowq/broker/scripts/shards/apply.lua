@@ -8,6 +8,8 @@
 -- A shard that has forgotten entries which it had put into an outbox goes on with a new epoch. Its first entry names a
 -- `before` that lies behind the cursor: what was applied since comes twice, and is counted as `again:SHARD`.
 --
+-- What `flowq apply` moves was no duplicate where it was, and is none here: two messages of one id may be delayed at once.
+--
 -- KEYS  ..., for each edge those that next_described reads
 -- ARGV  ..., for each edge its descriptor; for each entry: id, id before it, messages sent up to it, groups; for each of these:
 --       descriptor of its edge, outputs, delayed outputs, outputs that were left out as duplicates, messages (see enter)
@@ -20,6 +22,8 @@ local stats, heads, inbox, released = next_keys('hash', 'hash', 'hash', 'stream'
 local known_layout = redis.call('HGET', heads, 'layout')
 if known_layout and known_layout ~= layout then return {-2} end
 
+local MOVED = 'moved' -- in the place of places
+
 -- The next edge in KEYS, as its descriptor says: name, how long its stage remembers, by how many bytes, places.
 local function next_described(descriptor)
   local name, seen_ms, n_bytes, places = string.match(descriptor, '^(%S+) (%-?%d+) (%d+) (%S*)$')
@@ -28,7 +32,8 @@ local function next_described(descriptor)
   if edge.seen_ms ~= 0 then
     edge.seen, edge.latest = next_seen(edge.seen_ms, tonumber(n_bytes), places ~= '')
   end
-  for place in string.gmatch(places, '[^,]+') do
+  edge.is_moved = places == MOVED
+  for place in string.gmatch(edge.is_moved and '' or places, '[^,]+') do
     edge.places = edge.places or {}
     local other = next_edge()
     other.name, other.n_replaced = place, 0
@@ -117,11 +122,22 @@ local function go_to(run)
   end
 end
 
+-- Delay the next n messages in ARGV, which were delayed in another shard. Returns how many.
+local function delay_moved(edge, n)
+  for _ = 1, n do
+    local header, body, delay_ms = next_arguments(3)
+    local name, due_ms = string.match(header, '^%S*'), now_ms() + delay_ms
+    while redis.call('ZADD', edge.delayed, 'NX', due_ms, name) == 0 do name = name .. ':' end
+    redis.call('HSET', edge.bodies, name, header .. '\n' .. body)
+  end
+  return n
+end
+
 for _, run in ipairs(runs) do
   local edge = run.edge
   go_to(run)
   edge.added = edge.added + enter(edge, run.n_outputs, 0)
-  if run.n_delayed > 0 then edge.added = edge.added + enter(edge, run.n_delayed) end
+  if run.n_delayed > 0 then edge.added = edge.added + (edge.is_moved and delay_moved or enter)(edge, run.n_delayed) end
 end
 local answer = {status, cursor, applied}
 for e, edge in ipairs(edges) do

@@ -5,8 +5,11 @@
 -- while a worker lives that may be working on one. One that was taken for dead and wakes up late is no longer registered,
 -- as after a reclaim, so that its settlement changes nothing. A removal comes first: Redis allows it when memory is full.
 --
+-- Messages that stay may get another header: their value is named in another way from now on.
+--
 -- KEYS  workers, stats, those of the edge, for each consumer its lease; then as of take_outboxes
--- ARGV  group, edge, entry ids, delayed messages, consumers: how many of each, and then they; then as of take_outboxes
+-- ARGV  group, edge, entry ids, delayed messages, entries that stay, delayed ones that stay, consumers: how many of each,
+--       and then they, with its header behind each one that stays; then as of take_outboxes
 -- Answer {1}; {-1} if one of them is gone; {-2} if this shard has another layout; {-3, consumer} if it lives; {-4} if
 --        there are consumers that are not named
 
@@ -14,11 +17,13 @@ local outboxes = take_outboxes()
 if not outboxes then return {-2} end
 check_permissions(COMMANDS)
 local group, edge_name = next_arguments(2)
-local n_ids, n_delayed, n_consumers = next_numbers(3)
+local n_ids, n_delayed, n_staying, n_staying_delayed, n_consumers = next_numbers(5)
 local workers, stats = next_keys('hash', 'hash')
 local edge = next_edge()
 local first_id, last_id = next_range(n_ids)
 local first_delayed, last_delayed = next_range(n_delayed)
+local first_staying, last_staying = next_range(2 * n_staying)
+local first_staying_delayed, last_staying_delayed = next_range(2 * n_staying_delayed)
 
 local known = {}
 for _ = 1, n_consumers do
@@ -30,11 +35,27 @@ local _, consumers = pending_summary(edge.stream, group)
 for _, consumer in ipairs(consumers) do
   if not known[consumer[1]] then return {-4} end
 end
-for i = first_id, last_id do
-  if not entry_at(edge.stream, ARGV[i]) then return {-1} end
+local function are_there(first, last, step, get)
+  for i = first, last, step do
+    if not get(ARGV[i]) then return false end
+  end
+  return true
 end
-for i = first_delayed, last_delayed do
-  if not redis.call('ZSCORE', edge.delayed, ARGV[i]) then return {-1} end
+
+local function waiting(id) return entry_at(edge.stream, id) end
+local function delayed(name)
+  return redis.call('ZSCORE', edge.delayed, name) and redis.call('HGET', edge.bodies, name)
+end
+
+if
+  not (
+    are_there(first_id, last_id, 1, waiting)
+    and are_there(first_delayed, last_delayed, 1, delayed)
+    and are_there(first_staying, last_staying, 2, waiting)
+    and are_there(first_staying_delayed, last_staying_delayed, 2, delayed)
+  )
+then
+  return {-1}
 end
 
 allow_when_full(workers)
@@ -46,6 +67,17 @@ end
 for i = first_delayed, last_delayed do
   redis.call('ZREM', edge.delayed, ARGV[i])
   redis.call('HDEL', edge.bodies, ARGV[i])
+end
+for i = first_staying, last_staying, 2 do
+  local id, header = ARGV[i], ARGV[i + 1]
+  local body = by_name(waiting(id)[2]).b
+  attempt('XACK', edge.stream, group, id)
+  redis.call('XDEL', edge.stream, id)
+  append_or_delay(edge, string.match(header, '^%S+'), header .. '\n' .. body)
+end
+for i = first_staying_delayed, last_staying_delayed, 2 do
+  local name, header = ARGV[i], ARGV[i + 1]
+  redis.call('HSET', edge.bodies, name, header .. string.match(delayed(name), '\n.*$'))
 end
 increment(stats, 'in:' .. edge_name, -(n_ids + n_delayed))
 put_entries(outboxes, stats, '')
