@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from flowq.delivery.edge import address
 from flowq.delivery.encoding.codec import value_of
 from flowq.delivery.encoding.dedup_key import NO_KEY, dedup_hash
-from flowq.delivery.message import Arrival, Delivery, Row
+from flowq.delivery.message import Delivery, Row
 from flowq.delivery.placement import cell_of, cell_of_hash, cells, with_cell
 from flowq.delivery.settlement import Output, new_output
 from flowq.errors import BodyElsewhere, EncodeError
@@ -110,13 +110,13 @@ class _PlacedStage:
                 assert_never(self.placed_by)
 
     def _cell_of_pacing_key(self, output: Output) -> int | None:
-        key = self._keys.pacing_key(_stored(output))
+        key = self._keys.pacing_key_of_sent(output)
         return _cell_of_value(output) if key is None else cell_of(key.encode("utf-8", "surrogatepass"))
 
     def _cell_of_field(self, output: Output) -> int | None:
         place: Any = self._stage.place_by
         try:
-            value = dedup_hash(value_of(self._keys.message(_stored(output)), place))
+            value = dedup_hash(value_of(self._keys.sent(output), place))
         except BodyElsewhere:
             raise
         except (Exception, GeneratorExit, SystemExit) as error:  # raised by the user's property or function
@@ -137,10 +137,6 @@ def _message_id(output: Output) -> bytes:
 
 def _as_output(delivery: Delivery, value: bytes) -> Output:
     return Output(delivery.edge, delivery.header_bytes, delivery.body, value)
-
-
-def _stored(output: Output) -> Delivery:
-    return Delivery(Arrival(output.edge, "", 0), b"0-1", output.header, output.body)
 
 
 class PlacedRouter(OutputRouter):

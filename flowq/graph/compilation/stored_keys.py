@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flowq.delivery.encoding.codec import decoder, value_of
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Arrival, Delivery
+from flowq.delivery.settlement import Output
 from flowq.errors import BodyElsewhere
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.stage_types import StageTypes
+
+T = TypeVar("T")
 
 
 class StoredKeys:
@@ -30,16 +34,30 @@ class StoredKeys:
             decode = self._types.decoder(delivery.header.type_tag) or decode
         return decode(delivery.content)
 
+    def sent(self, output: Output) -> Any:
+        """The message as its receiver will read it. Raises as `message` does."""
+        header = output.header
+        if b" t=" not in header and b" e=" not in header:  # nearly all, and this is done for each message
+            return self._decode_any(output.body)
+        return self.message(Delivery(Arrival(output.edge, "", 0), b"0-1", header, output.body))
+
     def pacing_key(self, delivery: Delivery) -> str | None:
         """The key by which it is paced, "" for a rate without keys; None if it cannot be determined.
 
         Raises BodyElsewhere.
         """
+        return self._pacing_key(self.message, delivery)
+
+    def pacing_key_of_sent(self, output: Output) -> str | None:
+        """The key by which its receiver will pace it: see `pacing_key`."""
+        return self._pacing_key(self.sent, output)
+
+    def _pacing_key(self, read: Callable[[T], Any], stored: T) -> str | None:
         if self._by is None:
             return ""
         try:
             # A line break separates the words of a queue.
-            return str(value_of(self.message(delivery), self._by)).replace("\n", " ")
+            return str(value_of(read(stored), self._by)).replace("\n", " ")
         except BodyElsewhere:
             raise
         except (Exception, GeneratorExit, SystemExit):  # noqa: BLE001  (undecodable bytes, or the user's property)
