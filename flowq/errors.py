@@ -200,10 +200,11 @@ class BrokerError(FlowqError):
 
 
 class BrokerUnavailable(BrokerError):
-    """Redis cannot be reached, or does not answer."""
+    """Redis cannot be reached, or does not answer. `server` is its address, where that is known."""
 
     code = "FQ401"
     subject = "Redis"
+    server = ""
 
 
 class ClaimStoreUnavailable(BrokerUnavailable):

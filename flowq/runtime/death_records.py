@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,24 +23,31 @@ def crashed(records: Mapping[str, str]) -> dict[str, str]:
     return {name: how.removeprefix(CRASH) for name, how in records.items() if how.startswith(CRASH)}
 
 
-async def record_death_of_child(broker: Broker, pid: int, how: str, *, supervisor: str, was_asked: bool) -> bool:
-    """Record the death of a child of this supervisor. Unless it signed off or was asked to stop, it crashed.
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The death of a child of a supervisor, with its birth as in `process_birth`: process ids are reused."""
+
+    supervisor: str
+    pid: int
+    born: str
+    how: str
+    was_asked: bool
+
+    def is_of(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the worker with these facts has died this death."""
+        # Not by machine: without /proc all machines look alike, and another one may have a worker with this pid.
+        return (self.supervisor, self.pid, self.born) == tuple(map(facts.get, ("supervisor", "pid", "born")))
+
+
+async def record_death_of_child(shard: Broker, death: Death) -> bool:
+    """Record a death in one shard. Unless the child signed off or was asked to stop, it crashed.
 
     Returns whether there was anything to record.
     """
-    found = await _in_every_shard(
-        broker, partial(_record_death_of_child, pid=pid, how=how, supervisor=supervisor, was_asked=was_asked)
-    )
-    return any(found)
-
-
-async def _record_death_of_child(broker: Broker, *, pid: int, how: str, supervisor: str, was_asked: bool) -> bool:
-    workers = await Workers(broker).registered()
-    # Not by machine: without /proc all machines look alike, and another one may have a worker with this pid.
-    children = {name: facts for name, facts in workers.items() if facts.get("supervisor") == supervisor}
-    names = _all_names({name: facts for name, facts in children.items() if facts.get("pid") == pid})
+    workers = await Workers(shard).registered()
+    names = _all_names({name: facts for name, facts in workers.items() if death.is_of(facts)})
     for name in names:
-        await Workers(broker).record_death(name, f"stopped: {how}" if was_asked else CRASH + how)
+        await Workers(shard).record_death(name, f"stopped: {death.how}" if death.was_asked else CRASH + death.how)
     return bool(names)
 
 

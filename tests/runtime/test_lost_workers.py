@@ -15,9 +15,9 @@ from flowq.broker.edges import Edges
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
-from flowq.runtime.death_records import crashed, record_death_of_child, record_lost_neighbours
+from flowq.runtime.death_records import Death, crashed, record_death_of_child, record_lost_neighbours
 from flowq.runtime.housekeeping.jobs import restart_on_error
-from flowq.runtime.identity import is_this_machine, process_facts
+from flowq.runtime.identity import is_this_machine, process_birth, process_facts
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
 from flowq.testing import Crash
@@ -188,7 +188,8 @@ async def test_the_death_of_a_worker_is_recorded_under_every_name_it_had(lab: La
             return runner.worker != name and runner.worker in await Workers(broker).registered()
 
         await eventually(is_back)
-        assert await record_death_of_child(broker, os.getpid(), "died of SIGKILL", supervisor="", was_asked=False)
+        pid = os.getpid()
+        assert await record_death_of_child(broker, Death("", pid, process_birth(pid), "died of SIGKILL", False))
         assert crashed(await Workers(broker).death_records()).keys() == {name, runner.worker}
 
 
@@ -212,13 +213,25 @@ async def test_a_worker_that_lost_its_registration_continues_under_another_name(
 async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_recorded_dead(lab: Lab) -> None:
     """On another machine, or in another container: where /proc is missing, all of them look alike."""
     broker = lab.broker(recorded(Record()))
-    facts = {**process_facts(), "pid": 4711}
+    facts = {**process_facts(), "pid": 4711, "born": "100"}
     await Workers(broker).register("elsewhere", {**facts, "supervisor": "theirs"}, lease_ms=60_000, heartbeat="1")
     await Workers(broker).register("ours", {**facts, "supervisor": "ours"}, lease_ms=60_000, heartbeat="1")
 
-    assert await record_death_of_child(broker, 4711, "died of SIGKILL", supervisor="ours", was_asked=False)
+    assert await record_death_of_child(broker, Death("ours", 4711, "100", "died of SIGKILL", was_asked=False))
 
     assert set(await Workers(broker).death_records()) == {"ours"}
+
+
+async def test_a_worker_that_has_got_the_pid_of_a_dead_one_is_not_recorded_dead(lab: Lab) -> None:
+    """A shard may learn of a death late, when the id of that process has been given to its successor."""
+    broker = lab.broker(recorded(Record()))
+    facts = {**process_facts(), "supervisor": "ours", "pid": 4711}
+    await Workers(broker).register("dead", {**facts, "born": "100"}, lease_ms=60_000, heartbeat="1")
+    await Workers(broker).register("successor", {**facts, "born": "200"}, lease_ms=60_000, heartbeat="1")
+
+    assert await record_death_of_child(broker, Death("ours", 4711, "100", "died of SIGKILL", was_asked=False))
+
+    assert set(await Workers(broker).death_records()) == {"dead"}
 
 
 async def test_where_machines_cannot_be_distinguished_no_neighbour_is_taken_for_dead(lab: Lab) -> None:

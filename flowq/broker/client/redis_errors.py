@@ -17,6 +17,10 @@ _WANTS_CERTIFICATE = "wants a certificate of this client: ?ssl_certfile=FILE&ssl
 
 def cut_off(error: Exception, problem: Exception, address: str, *, n_bytes: int) -> Exception:
     """What to call the loss of a connection on which a call was under way, if nothing else explains it."""
+    return translate(_cut_off(error, problem, address, n_bytes), address)
+
+
+def _cut_off(error: Exception, problem: Exception, address: str, n_bytes: int) -> Exception:
     is_closed = isinstance(error, OSError)  # not a reply
     is_explained = isinstance(error, TimeoutError) or tls_trouble(error, address)
     if (not is_closed or is_explained) and not str(error).startswith(PROTOCOL_ERROR):
@@ -48,8 +52,22 @@ def is_denied(reply: object) -> bool:
 
 def translate(error: Exception, address: str) -> Exception:
     """Whatever a call has raised, in flowq's words; replies that callers handle by their text pass."""
-    if isinstance(error, FlowqError):
-        return error
+    problem = error if isinstance(error, FlowqError) else _translated(error, address)
+    if isinstance(problem, BrokerUnavailable) and not problem.server:
+        problem.server = server_in(address)
+    return problem
+
+
+def server_in(address: str) -> str:
+    """The server of an address, without the shard that was looked for: it may hold others as well.
+
+    >>> server_in("127.0.0.1:7001, the primary of slot 5 (shard 3)"), server_in("redis://127.0.0.1:7001/0")
+    ('127.0.0.1:7001', 'redis://127.0.0.1:7001/0')
+    """
+    return address.partition(" (shard ")[0].partition(", the primary of ")[0]
+
+
+def _translated(error: Exception, address: str) -> Exception:
     text = str(error) or type(error).__name__
     if is_denied(error):
         return BrokerRefused(

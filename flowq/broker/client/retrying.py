@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from redis.exceptions import NoScriptError, ResponseError
 
 from flowq.broker.client.connection import Link
+from flowq.broker.client.outages import Outages, what_is_away
 from flowq.broker.client.redis_errors import translate
 from flowq.broker.scripts import Script
 from flowq.errors import BrokerUnavailable, RequestCutOff, RequestRefused
@@ -21,6 +22,9 @@ log = logging.getLogger("flowq.broker")
 CALL_TIMEOUT_SECONDS = 10.0
 CUT_OFFS_BEFORE_REFUSAL = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
+
+_outages = Outages()
+"""Those that any call of this process waits for."""
 
 
 async def run_script(
@@ -75,28 +79,37 @@ async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:
 async def retry_until_available(world: World, attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Repeat a call until Redis answers, with exponential backoff and jitter. Only for calls that may be repeated.
 
-    Logs the beginning and the end of an outage once each. Raises BrokerRefused, which repeating would not change, and
-    RequestRefused if the connection is closed three times in a row on a large request.
+    Logs the beginning and the end of an outage once each, however many calls wait for the same server. Raises
+    BrokerRefused, which repeating would not change, and RequestRefused if the connection is closed three times in a row
+    on a large request.
     """
-    pause_seconds, failures, cut_offs, subject = _FIRST_PAUSE_SECONDS, 0, 0, "Redis"
-    while True:
-        try:
-            result = await attempt()
-        except (BrokerUnavailable, ResponseError) as error:
-            failures += 1
-            cut_offs = cut_offs + 1 if isinstance(error, RequestCutOff) else 0
-            if cut_offs == CUT_OFFS_BEFORE_REFUSAL:
-                raise RequestRefused(
-                    "Redis closes the connection on a large request each time it is sent",
-                    hint="raise proto-max-bulk-len and client-query-buffer-limit of Redis, or send less at once",
-                    detail=f"{what}: {error}",
-                ) from error
-            if failures == 2:
-                subject = getattr(error, "subject", subject)
-                log.warning("%s: %s is not available, retrying: %s", what, subject, getattr(error, "detail", error))
-            await asyncio.sleep(pause_seconds * (0.5 + world.random()))
-            pause_seconds = min(_LONGEST_PAUSE_SECONDS, pause_seconds * 2)
-        else:
-            if failures > 1:
-                log.warning("%s: %s is available again", what, subject)
-            return result
+    pause_seconds, failures, cut_offs, this_call = _FIRST_PAUSE_SECONDS, 0, 0, object()
+    try:
+        while True:
+            try:
+                result = await attempt()
+            except (BrokerUnavailable, ResponseError) as error:
+                failures += 1
+                cut_offs = cut_offs + 1 if isinstance(error, RequestCutOff) else 0
+                if cut_offs == CUT_OFFS_BEFORE_REFUSAL:
+                    raise _refused(error, what) from error
+                if failures > 1 and _outages.begin(name := what_is_away(error), this_call):
+                    why = getattr(error, "detail", "") or getattr(error, "message", error)
+                    log.warning("%s: %s is not available, retrying: %s", what, name, why)
+                await asyncio.sleep(pause_seconds * (0.5 + world.random()))
+                pause_seconds = min(_LONGEST_PAUSE_SECONDS, pause_seconds * 2)
+            else:
+                for name in _outages.end(this_call) if failures > 1 else ():
+                    log.warning("%s is available again", name)
+                return result
+    finally:
+        if failures > 1:  # it may have been cancelled
+            _outages.end(this_call)
+
+
+def _refused(error: Exception, what: str) -> RequestRefused:
+    return RequestRefused(
+        "Redis closes the connection on a large request each time it is sent",
+        hint="raise proto-max-bulk-len and client-query-buffer-limit of Redis, or send less at once",
+        detail=f"{what}: {error}",
+    )

@@ -30,7 +30,10 @@ class SilentShard:
 
     def as_error(self) -> BrokerUnavailable:
         """The error for a caller that needs all shards."""
-        return BrokerUnavailable(str(self), hint=self.error.hint or "see whether it runs", detail=self.error.message)
+        hint = self.error.hint or "see whether it runs"
+        error = BrokerUnavailable(str(self), hint=hint, detail=self.error.message)
+        error.server = self.error.server
+        return error
 
 
 OnSilent = Callable[[SilentShard], None]

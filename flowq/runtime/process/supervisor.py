@@ -15,12 +15,12 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.message_ids import new_worker_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.broker.shards.waves import is_any_outstanding
 from flowq.broker.workers import Workers
-from flowq.errors import BrokerError, WorkerFailed
-from flowq.runtime.death_records import crashed, record_death_of_child, sign_off_the_dead
-from flowq.runtime.identity import SUPERVISOR_VARIABLE
+from flowq.errors import BrokerError, BrokerUnavailable, WorkerFailed
+from flowq.runtime.death_records import Death, crashed, sign_off_the_dead
+from flowq.runtime.identity import SUPERVISOR_VARIABLE, process_birth
+from flowq.runtime.process.death_recorder import DeathRecorder
 from flowq.runtime.process.slot import Duty, Slot
 from flowq.runtime.process.worker_output import PrintLines, WorkerOutput
 from flowq.runtime.waiting import first_to_end, is_set_within
@@ -96,6 +96,7 @@ class Supervisor:
         self._source_slots: list[Slot] = []
         self._stopping = asyncio.Event()
         self._has_died = asyncio.Event()
+        self._deaths = DeathRecorder(broker, on_recorded=self._has_died.set, on_end=self._on_end)
         self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -126,15 +127,25 @@ class Supervisor:
     async def _keep_quarantine(self) -> None:
         while not self._stopping.is_set():
             self._has_died.clear()
+            looking = asyncio.ensure_future(self._has_suspects())
             with contextlib.suppress(BrokerError):
-                if await self._has_suspects() and not self._stopping.is_set():
+                await first_to_end(looking, self._has_died.wait())  # a shard that is away would keep it for seconds
+                if looking.done() and looking.result() and not self._stopping.is_set():
                     await self._run_one(self._quarantine)
             await is_set_within(self._has_died, _DEATH_POLL_SECONDS)
 
     async def _has_suspects(self) -> bool:
         """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
-        answers = await ask_every_shard(self._broker, self._has_suspects_in)
-        return any(answers.by_shard.values())
+        looks = [asyncio.ensure_future(self._has_suspects_in(shard)) for shard in self._broker.shards]
+        try:
+            for look in asyncio.as_completed(looks):
+                with contextlib.suppress(BrokerUnavailable):
+                    if await look:
+                        return True
+            return False
+        finally:
+            for look in looks:
+                look.cancel()
 
     async def _has_suspects_in(self, shard: Broker) -> bool:
         dead = set(crashed(await Workers(shard).death_records()))
@@ -218,9 +229,9 @@ class Supervisor:
                 hint="it may have run out of memory, or code in C has crashed; --workers 0 runs it in this process",
             ))  # fmt: skip
 
-    def _on_end(self, watcher: asyncio.Task[None]) -> None:
-        """Fail with the error of a watcher: without one, its slot would stay empty unnoticed."""
-        if not watcher.cancelled() and (error := watcher.exception()) and not self.failed.done():
+    def _on_end(self, task: asyncio.Task[Any]) -> None:
+        """Fail with the error of a task: without its watcher, a slot would stay empty unnoticed."""
+        if not task.cancelled() and (error := task.exception()) and not self.failed.done():
             self.failed.set_exception(error)
 
     async def _run_one(self, slot: Slot) -> int:
@@ -236,6 +247,7 @@ class Supervisor:
             pass_fds=self._inherited_fds,
             env={**os.environ, SUPERVISOR_VARIABLE: self._name},
         )
+        born = process_birth(process.pid)
         assert process.stdin is not None
         with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once
             process.stdin.write(self._instructions(slot.number, slot.duty) + b"\n")
@@ -243,28 +255,14 @@ class Supervisor:
                 process.terminate()
         code = await process.wait()
         # One that ended in order has signed off: nothing to record, whatever its exit code.
-        work = partial(self._record_death, process.pid, describe(code), was_asked=slot.asked.is_set())
-        recording = retry_until_available(self._broker.world, work, what="recording a death")
-        had_signed_on = await self._unless_stopping(recording)
+        was_asked = slot.asked.is_set() or self._stopping.is_set()
+        death = Death(self._name, process.pid, born, describe(code), was_asked)
+        had_signed_on = await self._unless_stopping(self._deaths.record(death))
         lived_well = loop.time() - started_at > _LIVED_WELL_SECONDS
         did_well = lived_well or slot.asked.is_set()
         slot.failures = 0 if did_well else slot.failures + 1
         slot.stillborn = 0 if did_well or had_signed_on or code == 0 else slot.stillborn + 1
         return code
-
-    async def _record_death(self, pid: int, how: str, *, was_asked: bool) -> bool:
-        """Record the death of a child. Returns whether there was anything to record."""
-        was_asked = was_asked or self._stopping.is_set()
-        try:
-            had_signed_on = await record_death_of_child(
-                self._broker, pid, how, supervisor=self._name, was_asked=was_asked
-            )
-        except BrokerError:
-            self._has_died.set()  # the shards that do answer know of it
-            raise
-        if had_signed_on:
-            self._has_died.set()
-        return had_signed_on
 
     async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Await work; once the workers are to stop, not for long: Redis may be gone, and leases expire anyway."""
@@ -322,6 +320,7 @@ class Supervisor:
             await ended
         finally:
             hurrying.cancel()
+        await self._deaths.close(within_seconds=_LAST_WORD_SECONDS)
         with contextlib.suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await sign_off_the_dead(self._broker, self._all_edges)
