@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flowq.broker.keys import Keys
 from tests.cluster.crawl_pipeline import Terms
-from tests.cluster.crawl_verdict import n_handled, shard_states, unfinished, verdict
-from tests.cluster.lab import Lab, Servers, lab, plain_servers, proxied_lab
+from tests.cluster.crawl_verdict import PIPELINE, n_handled, shard_states, unfinished, verdict
+from tests.cluster.lab import NAMESPACE, Lab, Servers, lab, plain_servers, proxied_lab
 from tests.cluster.site import Site
 from tests.cluster.starts import ahead_seconds, most_in_a_second, starts_of, too_hasty
 from tests.cluster.troubles import NEED_PROXIES, TROUBLES, Scene, strike
@@ -129,8 +130,8 @@ class _Course:
     async def _until_outboxes_are_empty(self) -> None:
         """Serve the shards a little longer, if need be.
 
-        What was applied is kept until a copy has confirmed that. A run does not wait for it: whoever serves the shard
-        next removes it.
+        What was applied is kept until a replica has confirmed that. A run does not wait for it: the next worker of the
+        shard removes it.
         """
         began = time.monotonic()
         worker = None if self._are_outboxes_empty() else self._run("--stage", "store")
@@ -154,9 +155,9 @@ class _Course:
         self._say("kill -9 of the run and all of its workers")
 
     async def _reshard(self, shards: int) -> None:
+        await self._until_leases_have_ended()
         self._n_shards = shards
         terms = replace(self._crawl.terms, shards=shards)
-        await asyncio.sleep(LEASE_SECONDS + 1)  # apply refuses while a lease lives
         done = await asyncio.to_thread(
             self._project.flowq,
             *("apply", "crawl", "--yes"),
@@ -166,6 +167,13 @@ class _Course:
         )
         self._say(f"flowq apply: {shards} shards, exit code {done.returncode}: {(done.stdout + done.stderr)[-200:]!r}")
         assert done.returncode == 0, done.stdout + done.stderr
+
+    async def _until_leases_have_ended(self) -> None:
+        """`flowq apply` is refused while a worker that was killed counts as alive."""
+        for keys in (Keys(NAMESPACE, PIPELINE).in_shard(shard) for shard in range(self._n_shards)):
+            client = self._home.primary_of(keys).client
+            while any(client.scan_iter(keys.lease("*"), count=1000)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
     async def _trouble(self, scene: Scene, run: FlowqProcess) -> None:
         await self._progress_to(0.05, run)

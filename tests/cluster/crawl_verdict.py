@@ -38,7 +38,6 @@ class ShardState:
     heads: dict[int, str] = field(default_factory=dict[int, str])
     inbox: dict[int, str] = field(default_factory=dict[int, str])
     settled: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
-    n_keys: int = 0
 
 
 def shard_states(home: Home, n_shards: int) -> list[ShardState]:
@@ -54,7 +53,6 @@ def _state(node: Node, keys: Keys) -> ShardState:
     state.heads, state.inbox = (_channels(client.hgetall(key)) for key in (keys.heads, keys.inbox))
     prefix = keys.all.removesuffix("*")
     for key in client.scan_iter(f"{prefix}*", count=1000):
-        state.n_keys += 1
         kind, _, name = key.decode().removeprefix(prefix).partition(":")
         match kind:
             case "edge" | "dead":

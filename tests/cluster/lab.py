@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
@@ -91,15 +89,9 @@ class Lab(Cluster):
             pause()
         for node in (target, source):
             node.call("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
-        living = [
-            node for node in self.nodes if self._role(node) != "gone"
-        ]  # `owner` may ask any of them, replicas as well
+        living = [node for node in self.nodes if self._role(node) != "gone"]  # `owner` may ask any of them
         wait_for(lambda: all(self._sees(node, slot, target) for node in living), "the new owner")
         return moved
-
-    def pause_between_keys(self, seconds: float) -> Callable[[], None]:
-        """What `move_key_by_key` may be given: it leaves the slot half moved for a while."""
-        return lambda: time.sleep(seconds)
 
 
 def slot_of(keys: Keys) -> int:
@@ -120,7 +112,7 @@ def empty_out(node: Node) -> None:
 
 @contextmanager
 def lab(kind: Kind = "bundled", *, behind_proxies: bool = False) -> Iterator[Lab]:
-    """A cluster in which everybody agrees. Its servers end with the thread that starts them."""
+    """A cluster whose nodes agree. Its servers end with the thread that starts them."""
     extra = _BEHIND_PROXIES if behind_proxies else ()
     with ExitStack() as stack:
         ports = [("--cluster-port", str(free_port())) for _ in range(6)]
@@ -138,7 +130,6 @@ async def proxied_lab(kind: Kind = "bundled") -> AsyncIterator[Lab]:
             found.proxies = [await stack.enter_async_context(proxy) for proxy in proxies]
             found.url = f"redis+cluster://{','.join(f'{PROXY_HOST}:{node.port}' for node in found.nodes)}"
             yield found
-            await asyncio.sleep(0)
 
 
 class Servers:

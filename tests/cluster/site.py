@@ -1,4 +1,4 @@
-"""A web of any size that nobody serves: what links to what follows from a seed by arithmetic."""
+"""A web of any size that needs no server: what links to what follows from a seed by arithmetic."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class _Mortal:
         process = self._process
         process.n_requests_left -= 1
         if process.n_requests_left <= 0:
-            if process.n_requests_left == 0 and len(request) % 2:  # nobody hears the answer
+            if process.n_requests_left == 0 and len(request) % 2:  # the answer is lost
                 await self._connection.ask(request, n_replies, **options)
             if process.victim is not None:
                 process.victim.cancel()

@@ -1,4 +1,4 @@
-"""What lies in an outbox arrives once, in order, and is removed: whoever sends it, and whatever was forgotten."""
+"""What lies in an outbox arrives once, in order, and is removed: whichever worker sends it, whatever was forgotten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which shard a key belongs to: evenly, for ever, and the same for everybody."""
+"""Which shard a key belongs to: evenly, for ever, and the same in every process."""
 
 from __future__ import annotations
 
