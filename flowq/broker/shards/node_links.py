@@ -29,6 +29,10 @@ class NodeLink(Link):
         """Whether its connection still exists."""
         return self._made is not None and not self._made.is_lost
 
+    async def _exchange(self, request: bytes, n_replies: int, timeout_seconds: float) -> list[Any]:
+        """As in `Link`. When a caller is cancelled, its reply is awaited, so that others keep the connection."""
+        return await asyncio.shield(super()._exchange(request, n_replies, timeout_seconds))
+
     async def close(self) -> None:
         made, self._made = self._made, None
         await super().close()

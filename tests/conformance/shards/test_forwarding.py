@@ -190,6 +190,22 @@ async def test_several_forwarders_share_one_connection_to_a_node(dialer: Dialer,
     await links.close()
 
 
+async def test_a_forwarder_that_is_cancelled_leaves_the_connection_to_the_others(
+    real_dialer: Dialer, shards: tuple[Shard, Shard]
+) -> None:
+    links = NodeLinks([shard.broker for shard in shards])
+    link = await links.to(1)
+    waiting = asyncio.create_task(link.call(b"BLPOP", b"nothing", 0.2, timeout_seconds=60))
+    await asyncio.sleep(0)
+    behind = asyncio.create_task(link.call(b"PING", timeout_seconds=60))
+    await asyncio.sleep(0)
+    waiting.cancel()
+
+    assert await behind == b"PONG"
+    assert link.is_usable
+    await links.close()
+
+
 async def test_back_pressure_is_told_by_address(source: Shard, target: Shard) -> None:
     told: dict[str, int] = {}
     async with forwarding(Forwarder(source.broker, on_outstanding=told.update)) as forwarder:
