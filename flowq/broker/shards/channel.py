@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from flowq.delivery.placement import MOST_SHARDS
 MOST_ENTRIES, MOST_MESSAGES, MOST_BYTES = 200, 5_000, 4_000_000
 """What one call may carry: it holds up everything else in the target."""
 CLOGGED_MESSAGES, CLOGGED_BYTES = 20_000, 64_000_000
+LARGEST_EPOCH = 2**52 - 1
+"""Of the year 2109: `parts/outboxes.lua` gives none above it."""
+_POSITION = re.compile(rb"(\d{1,16})-(\d{1,15}) (\d{1,15})")
 _MOST_REMEMBERED_BYTES = 16_000_000
 _PATIENCE_SECONDS = 0.05
 _FIRST_HOPE_SECONDS = 0.002
@@ -51,11 +55,10 @@ class Mark(NamedTuple):
     @classmethod
     def parse(cls, text: bytes | None) -> Self:
         """As `heads` and `inbox` store it. What another program has written there is the beginning, as for scripts."""
-        entry_id, _, total = (text or b"0-0 0").partition(b" ")
-        try:
-            return cls(EntryId.parse(entry_id), int(total))
-        except ValueError:
-            return cls(EntryId(0, 0), 0)
+        found = _POSITION.fullmatch(text or b"")
+        epoch, number, total = map(int, found.groups()) if found else (0, 0, 0)
+        is_given = epoch <= LARGEST_EPOCH
+        return cls(EntryId(epoch, number), total) if is_given else cls(EntryId(0, 0), 0)
 
 
 BEGINNING = Mark(EntryId(0, 0), 0)

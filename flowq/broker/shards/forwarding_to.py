@@ -13,8 +13,8 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Retention
 from flowq.broker.shards.channel import Ask, Bridge, Channel, EntryId, Mark, Offer, Read, Wait
 from flowq.broker.shards.node_links import NodeLink, NodeLinks
-from flowq.broker.shards.outbox import Entry, address, messages_in
-from flowq.broker.shards.outbox_contents import messages_of
+from flowq.broker.shards.outbox import Entry, address
+from flowq.broker.shards.outbox_contents import contents_of
 from flowq.broker.shards.outboxes import Outboxes
 from flowq.broker.shards.replicas import is_alone, replication
 from flowq.broker.shards.target import Target
@@ -135,7 +135,7 @@ class ForwardingTo:
         n_times = n_times + 1 if known == entry.id else 1
         self._too_large = entry.id, n_times
         if n_times == _TRIES_BEFORE_WARNING:
-            ids = [each.header.partition(b" ")[0].decode() for each in messages_of(entry.n_words, entry.call)]
+            ids = [each.header.partition(b" ")[0].decode() for each in contents_of(entry.call).messages]
             log.warning(
                 "shard %d does not accept what shard %d has for it: %s, %d bytes; all that is behind it waits. Raise "
                 "proto-max-bulk-len and client-query-buffer-limit of the Redis of shard %d (%s)",
@@ -160,7 +160,7 @@ class ForwardingTo:
         entries = await self._outboxes.read(self.to, gap.id, self.channel.head.id)
         behind = self.channel.head
         if entries:
-            behind = Mark(EntryId.parse(entries[0].before), entries[0].total - messages_in(entries[0]))
+            behind = Mark(EntryId.parse(entries[0].before), entries[0].total - entries[0].n_messages)
         cursor = await self._target.bridge(link, gap, behind)
         self._note_cursor(cursor, link)
         if cursor == behind:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hiredis import Reader
-
 from flowq.broker.client.redis_protocol import pack_command
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import add_messages, memory_arguments
@@ -183,18 +181,3 @@ def entries(sent: Sequence[Packet], put: Sequence[bytes]) -> list[Entry]:
 
 def _entry(packet: Packet, own_id: bytes, before: bytes, total: bytes) -> Entry:
     return Entry(packet.to, own_id, before, int(total), packet.edges, packet.n_words, packet.call, packet.n_messages)
-
-
-def messages_in(entry: Entry) -> int:
-    """How many messages an entry holds, by the words of its call: for one that was read back."""
-    reader = Reader()
-    reader.feed(entry.call)
-    words = [reader.gets() for _ in range(entry.n_words)]
-    n_messages, at = 0, 1
-    for _ in range(int(words[0])):
-        _, memory = parse_descriptor(words[at].decode())
-        n_outputs, n_delayed, n_repeated = map(int, words[at + 1 : at + 4])
-        width = 2 if memory is None else 3
-        at += 4 + n_outputs * width + n_delayed * (width + 1)
-        n_messages += n_outputs + n_delayed + n_repeated
-    return n_messages

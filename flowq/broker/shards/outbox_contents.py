@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from hiredis import Reader
+from hiredis import ProtocolError, Reader
 
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.outbox import parse_descriptor
-from flowq.delivery.stored import count_in, text_in
+from flowq.broker.shards.outbox import Entry, packed, parse_descriptor
+from flowq.delivery.stored import text_in
+
+_ID, _TOTAL = re.compile(rb"\d{1,16}-\d{1,15}"), re.compile(rb"\d{1,15}")
+_DESCRIPTOR = re.compile(r"\S+ (0 0 (moved)?|(-1|[1-9]\d*) ([5-9]|1[0-6]) \S*)")
+_HEADER = re.compile(rb"\S+( [^\n]*)?")
+_VALUE_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """A message in an outbox: the edge that it is for, and its header."""
 
     edge: str
@@ -28,10 +33,10 @@ async def sent_after(broker: Broker, to: int, entry_id: str, most: int) -> tuple
     Reads `most` entries, each with up to some hundred messages. Those that another program has written are left out.
     """
     first = f"({entry_id}" if entry_id else "-"
-    entries: Sequence[Any] = await broker.answer(b"XRANGE", broker.keys.outbox_of(str(to)), first, b"+", b"COUNT", most)
-    stored = [dict(pairs(fields)) for _, fields in entries]
-    found = [sent for each in stored for sent in messages_of(count_in(each.get(b"w", b"")), each.get(b"c", b""))]
-    return found, text_in(entries[-1][0]) if len(entries) == most else ""
+    stored: Sequence[Any] = await broker.answer(b"XRANGE", broker.keys.outbox_of(str(to)), first, b"+", b"COUNT", most)
+    entries = [stored_entry(to, own_id, dict(pairs(fields))) for own_id, fields in stored]
+    found = [sent for entry in entries if entry is not None for sent in contents_of(entry.call).messages]
+    return found, text_in(stored[-1][0]) if len(stored) == most else ""
 
 
 async def applied_up_to(broker: Broker, source: int) -> str:
@@ -40,20 +45,80 @@ async def applied_up_to(broker: Broker, source: int) -> str:
     return text_in(stored or b"").partition(" ")[0]
 
 
-def messages_of(n_words: int, call: bytes) -> Iterator[Sent]:
-    """The messages of an entry, by the words of its call; those before what another program has spoiled."""
-    reader = Reader()
-    reader.feed(call)
-    words: list[Any] = [reader.gets() for _ in range(n_words)]
-    at = 1
+def stored_entry(to: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
+    """An entry as it was put into an outbox; None for one that no script has put there.
+
+    What another program has written is sent to no shard: it could be no call at all, or more than one.
+    """
     try:
-        for _ in range(int(words[0])):
-            edge, memory = parse_descriptor(text_in(words[at]))
-            n_outputs, n_delayed = int(words[at + 1]), int(words[at + 2])
-            at += 4
-            width = 2 if memory is None else 3
-            for n, each in ((n_outputs, width), (n_delayed, width + 1)):
-                yield from (Sent(edge, words[at + number * each]) for number in range(n))
-                at += n * each
-    except (IndexError, ValueError, TypeError):
-        return
+        before, total, edges, n_words, call = (fields[name] for name in (b"p", b"n", b"e", b"w", b"c"))
+        contents = contents_of(call)
+    except (KeyError, ValueError):
+        return None
+    is_sound = (
+        _ID.fullmatch(before)
+        and _TOTAL.fullmatch(total)
+        and n_words == b"%d" % contents.n_words
+        and edges == "\n".join(contents.descriptors).encode()
+    )
+    if not is_sound:
+        return None
+    return Entry(to, entry_id, before, int(total), edges, contents.n_words, call, contents.n_messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What the words of an entry say. `n_messages` counts those that were left out as duplicates too."""
+
+    n_words: int
+    descriptors: Sequence[str]
+    messages: Sequence[Sent]
+    n_messages: int
+
+
+def contents_of(call: bytes) -> Contents:
+    """The contents of an entry, by its call. Raises ValueError for bytes that are no call of `apply.lua`."""
+    words = _words(call)
+    n_groups, at = int(words[0]) if words else 0, 1
+    descriptors, messages, n_left_out = dict[str, None](), list[Sent](), 0
+    for _ in range(min(n_groups, len(words))):
+        named, *counts = (text_in(word) for word in words[at : at + 4])
+        if _DESCRIPTOR.fullmatch(named) is None or len(counts) != 3 or not all(map(str.isdecimal, counts)):
+            raise ValueError(named)
+        n_outputs, n_delayed, n_repeated = map(int, counts)
+        edge, memory = parse_descriptor(named)
+        at += 4
+        for n, is_delayed in ((n_outputs, False), (n_delayed, True)):
+            width = 2 + (memory is not None) + is_delayed
+            end = at + n * width
+            if end > len(words):
+                raise ValueError(named)
+            messages += [_message(edge, words[each : each + width], is_delayed) for each in range(at, end, width)]
+            at = end
+        descriptors[named] = None
+        n_left_out += n_repeated
+    if at != len(words) or not descriptors:
+        raise ValueError("the words do not add up")
+    return Contents(len(words), list(descriptors), messages, len(messages) + n_left_out)
+
+
+def _words(call: bytes) -> list[bytes]:
+    reader, words = Reader(), list[bytes]()
+    reader.feed(call)
+    try:
+        while isinstance(word := reader.gets(), bytes):
+            words.append(word)
+    except ProtocolError as error:
+        raise ValueError("no words") from error
+    if packed(words) != call:
+        raise ValueError("more than words")
+    return words
+
+
+def _message(edge: str, words: Sequence[bytes], is_delayed: bool) -> Sent:
+    header, value, delay = words[0], words[2 : len(words) - is_delayed], words[len(words) - is_delayed :]
+    if _HEADER.fullmatch(header) is None or (any(value) and len(value[0]) != _VALUE_BYTES):
+        raise ValueError(edge)
+    if is_delayed and not delay[0].isdigit():
+        raise ValueError(edge)
+    return Sent(edge, header)

@@ -20,6 +20,7 @@ from flowq.broker.shards.certainty import (
 )
 from flowq.broker.shards.channel import EntryId, Mark, marks_in
 from flowq.broker.shards.outbox import Entry
+from flowq.broker.shards.outbox_contents import stored_entry
 from flowq.broker.shards.replicas import is_alone, replication
 
 _BELIEVED_SECONDS = 1.0
@@ -42,6 +43,7 @@ class Outboxes:
         self._asked_at = 0.0
         self._is_alone = False
         self._n_to_read = _FIRST_READ
+        self._passed_over: set[bytes] = set()  # entries that have been named
 
     def _forget(self) -> None:
         """Another connection may lead to another server."""
@@ -96,14 +98,27 @@ class Outboxes:
 
     async def read(self, to: int, after: EntryId, up_to: EntryId) -> Sequence[Entry]:
         """The first entries for a shard after one and up to another."""
-        n = self._n_to_read
-        command = b"XRANGE", self._keys.outbox_of(str(to)), f"({after}", str(up_to), b"COUNT", n
-        (reply,) = await self._ask([command])
-        found = [(entry_id, dict(pairs(fields))) for entry_id, fields in reply]
-        entries = [_entry(to, entry_id, fields) for entry_id, fields in found if fields.keys() >= _FIELDS]
-        n_bytes = sum(len(entry.call) for entry in entries)
-        self._n_to_read = max(1, n // 2) if n_bytes > _SMALL_BYTES else min(_MOST_READ, n * 2)
-        return entries
+        first = after
+        while True:
+            n, key = self._n_to_read, self._keys.outbox_of(str(to))
+            (reply,) = await self._ask([(b"XRANGE", key, f"({first}", str(up_to), b"COUNT", n)])
+            found = [(entry_id, stored_entry(to, entry_id, dict(pairs(fields)))) for entry_id, fields in reply]
+            entries = [entry for _, entry in found if entry is not None]
+            n_bytes = sum(len(entry.call) for entry in entries)
+            self._n_to_read = max(1, n // 2) if n_bytes > _SMALL_BYTES else min(_MOST_READ, n * 2)
+            self._warn_of(key, {entry_id for entry_id, entry in found if entry is None})
+            if entries or len(found) < n:
+                return entries
+            first = EntryId.parse(found[-1][0])
+
+    def _warn_of(self, key: str, foreign: set[bytes]) -> None:
+        for entry_id in sorted(foreign - self._passed_over):
+            log.warning(
+                "%s has an entry that another program has put there: it is passed over. Look at it, and remove it: "
+                "XDEL %s %s",
+                *(key, key, entry_id.decode()),
+            )
+        self._passed_over = foreign if foreign else self._passed_over
 
     async def trim(self, up_to: Mapping[int, EntryId]) -> None:
         """Remove the entries for these shards up to and with these ids."""
@@ -115,13 +130,3 @@ class Outboxes:
 
     async def _ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         return await self._link.answers(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-
-
-_FIELDS = {b"p", b"n", b"e", b"w", b"c"}
-"""What each entry has that a script has stored, and not another program."""
-
-
-def _entry(to: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    """An entry as a script has stored it. `n_messages` follows from the words of its call."""
-    n_words, call = int(fields[b"w"]), fields[b"c"]
-    return Entry(to, entry_id, fields[b"p"], int(fields[b"n"]), fields[b"e"], n_words, call, 0)

@@ -86,7 +86,7 @@ async def test_an_epoch_begins_with_the_first_entry_that_a_connection_puts(
 async def test_a_server_whose_clock_is_behind_does_not_give_an_id_twice(
     here: Shard, keys: Keys, redis: Command
 ) -> None:
-    future = 9_000_000_000_000_000
+    future = 4_000_000_000_000_000
     await redis(b"HSET", keys.heads, b"epoch", future, b"1", f"{future}-7 7")
 
     await here.settle(done(await here.worker.given_one(), crossing(b"1")))
@@ -97,7 +97,7 @@ async def test_a_server_whose_clock_is_behind_does_not_give_an_id_twice(
 async def test_a_connection_begins_an_epoch_above_those_that_its_worker_has_seen(
     here: Shard, keys: Keys, redis: Command
 ) -> None:
-    future = 9_000_000_000_000_000
+    future = 4_000_000_000_000_000
     await redis(b"HSET", keys.heads, b"epoch", future)
     await here.settle(done(await here.worker.given_one(), crossing(b"1")))
     await redis(b"DEL", keys.outbox_of("1"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from hiredis import Reader
@@ -13,7 +13,8 @@ from flowq.broker.client.connection import Dialer
 from flowq.broker.client.retrying import run_script
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.outbox import Entry, messages_in, parse_descriptor
+from flowq.broker.shards.outbox import Entry, parse_descriptor
+from flowq.broker.shards.outbox_contents import stored_entry
 from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.broker.shards.settling_out import SettlingOut
 from flowq.delivery.policy import DedupMemory
@@ -65,12 +66,11 @@ class Shard:
 
     async def outbox(self, to: int) -> list[Entry]:
         """What lies in an outbox."""
-        found: list[Entry] = []
-        for entry_id, words in await self.broker.answer(b"XRANGE", self.keys.outbox_of(str(to)), b"-", b"+"):
-            named = dict(zip(words[::2], words[1::2], strict=True))
-            entry = Entry(to, entry_id, named[b"p"], int(named[b"n"]), named[b"e"], int(named[b"w"]), named[b"c"], 0)
-            found.append(replace(entry, n_messages=messages_in(entry)))
-        return found
+        stored = await self.broker.answer(b"XRANGE", self.keys.outbox_of(str(to)), b"-", b"+")
+        entries = [
+            stored_entry(to, own_id, dict(zip(words[::2], words[1::2], strict=True))) for own_id, words in stored
+        ]
+        return [entry for entry in entries if entry is not None]
 
     async def bodies(self, edge: str = OUT) -> list[bytes]:
         """What waits on an edge."""

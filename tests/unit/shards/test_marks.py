@@ -19,9 +19,16 @@ JUNK = [
     b"\xff",
     b"2",
     b"",
+    b"0",
+    b"9999999999999999-1 1",
 ]
 
 
 def test_fields_that_name_no_shard_are_left_out_and_values_that_are_no_position_are_the_beginning() -> None:
     beginning = Mark(EntryId(0, 0), 0)
-    assert marks_in([*JUNK, b"3", b"12-4 9"], 4) == {1: beginning, 2: beginning, 3: Mark(EntryId(12, 4), 9)}
+    assert marks_in([*JUNK, b"3", b"12-4 9"], 4) == {
+        0: beginning,
+        1: beginning,
+        2: beginning,
+        3: Mark(EntryId(12, 4), 9),
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowq.broker.shards.outbox import MOST_ENTRY_BYTES, Group, Packet, packets
-from flowq.broker.shards.outbox_contents import messages_of
+from flowq.broker.shards.outbox_contents import contents_of
 from flowq.delivery.settlement import Output
 
 SMALLEST_LIMIT_OF_REDIS_BYTES = 1_048_576
@@ -14,7 +14,7 @@ def output(name: str, n_bytes: int) -> Output:
 
 
 def names(packet: Packet) -> list[str]:
-    return [message.header.decode() for message in messages_of(packet.n_words, packet.call)]
+    return [message.header.decode() for message in contents_of(packet.call).messages]
 
 
 def test_all_for_one_shard_is_one_entry() -> None:

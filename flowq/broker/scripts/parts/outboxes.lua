@@ -6,7 +6,7 @@
 -- failover, which ends all connections, never gives their ids to others.
 
 local NO_ID = '0-0'
-local LARGEST_EPOCH = '9007199254740991' -- Lua cannot count further: ids above were not given here
+local LARGEST_EPOCH = '4503599627370495' -- of the year 2109. Ids above were not given here, and Lua cannot count much further
 local ENTRIES_PER_CALL = 20
 
 -- The epoch and the number of an id.
@@ -18,8 +18,9 @@ end
 -- A point in the history of a channel, as `heads` and `inbox` store it: an id, and the messages sent up to it. Nil if it
 -- is anything else.
 local function position_of(text)
-  local id, n = string.match(text or '', '^(%d+%-%d+) (%d+)$')
-  if id and #string.match(id, '^%d+') < #LARGEST_EPOCH + 1 and #n < 16 then return id, n end
+  local epoch, number, n = string.match(text or '', '^(%d+)%-(%d+) (%d+)$')
+  local is_given = epoch and tonumber(epoch) <= tonumber(LARGEST_EPOCH) and #number < 16 and #n < 16
+  if is_given then return epoch .. '-' .. number, n end
 end
 
 -- The last entry of an outbox, and how many messages were sent up to it. What `heads` has forgotten, because another program has
@@ -58,6 +59,7 @@ local function take_outboxes()
     check_permissions({'DEL', 'HINCRBY', 'HSET', 'RENAME', 'TIME', 'XADD', 'XRANGE'})
   end
   local epoch = number_of(noted[2])
+  if epoch > tonumber(LARGEST_EPOCH) then epoch = 0 end
   for o, box in ipairs(outboxes) do
     box.head, box.sent = head_of(box.key, noted[o + 2])
     box.epoch, box.number = parts_of_id(box.head)

@@ -6,12 +6,12 @@
 
 local inbox, stats = next_keys('hash', 'hash')
 local from, gap_at, behind, total = next_arguments(4)
-local cursor = redis.call('HGET', inbox, from) or '0-0 0'
-local id, got = string.match(cursor, '^(%S+) (%d+)$')
-if id ~= gap_at then return {cursor} end
+local id, got = position_of(redis.call('HGET', inbox, from) or nil)
+id, got = id or NO_ID, got or 0
+if id ~= gap_at then return {id .. ' ' .. got} end
 check_permissions({'HDEL', 'HINCRBY', 'HSET'})
 allow_when_full(stats)
-cursor = behind .. ' ' .. total
+local cursor = behind .. ' ' .. total
 redis.call('HSET', inbox, from, cursor)
 increment(stats, 'lost:' .. from, math.max(0, total - got))
 return {cursor}
