@@ -8,6 +8,17 @@ from flowq.broker.inspection.merging.shards_seen import ShardsOverview
 from flowq.wording.quantities import counted
 
 
+def number_words(shards: ShardsOverview) -> str:
+    """How many shards there are, and how many of them answer unless all do."""
+    answering = f"{len(shards.by_shard)} of " if shards.silent else ""
+    return f"{answering}{shards.total} shards"
+
+
+def transit_words(shards: ShardsOverview) -> str:
+    """How many messages are between them, as far as known."""
+    return f"{shards.all_in_transit:,}{' or more' * bool(shards.silent)} in transit"
+
+
 def trouble_words(shards: ShardsOverview) -> Iterator[str]:
     """What is missing, and what is lost."""
     for silent in shards.silent:

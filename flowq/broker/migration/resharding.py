@@ -208,9 +208,10 @@ class Resharding:
     async def _refuse_leaving(self, brokers: Sequence[Broker], move: LayoutMove) -> None:
         leaving = await self._left_in(brokers[move.after :], brokers)
         if leaving:
+            held = "; ".join(f"shard {each.shard}: {each}" for each in leaving[:_NAMED])
+            more = f"; and {len(leaving) - _NAMED} more" * (len(leaving) > _NAMED)
             raise ShardsHoldSomething(
-                f"{len(leaving)} of the shards that would go still hold something: "
-                + "; ".join(map(_described, leaving[:_NAMED])),
+                f"the shards that would go are not empty: {held}{more}",
                 hint=f"let it finish, and put back or remove its dead letters: flowq dlq ls {self._plan.name}",
             )
 
@@ -248,13 +249,3 @@ async def _forget_all(broker: Broker, plan: Plan) -> None:
 
 async def _length(broker: Broker, kind: Callable[[str], str], stages: Sequence[str]) -> int:
     return sum([await broker.answer(b"XLEN", kind(stage)) for stage in stages])
-
-
-def _described(each: Contents) -> str:
-    parts = {
-        "messages": each.messages,
-        "dead letters": each.dead_letters,
-        "kept messages": each.kept,
-        "messages in transit": each.in_transit,
-    }
-    return f"shard {each.shard}: " + ", ".join(f"{n:,} {what}" for what, n in parts.items() if n)

@@ -27,7 +27,11 @@ class SeenMove:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a shard holds that cannot move to another: it must be empty before it goes."""
+    """What a shard holds that cannot move to another: it must be empty before it goes.
+
+    >>> str(Contents(3, messages=2, dead_letters=1))
+    '2 messages, 1 dead letter'
+    """
 
     shard: int
     messages: int = 0
@@ -38,6 +42,15 @@ class Contents:
     @property
     def is_empty(self) -> bool:
         return not (self.messages or self.dead_letters or self.kept or self.in_transit)
+
+    def __str__(self) -> str:
+        parts = (
+            (self.messages, "message", ""),
+            (self.in_transit, "message", " in transit"),
+            (self.dead_letters, "dead letter", ""),
+            (self.kept, "kept message", ""),
+        )
+        return ", ".join(f"{n:,} {what}{'s' * (n != 1)}{where}" for n, what, where in parts if n)
 
 
 @dataclass(frozen=True, slots=True)

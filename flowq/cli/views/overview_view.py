@@ -23,6 +23,7 @@ from flowq.wording.cause_words import hold_words
 from flowq.wording.death_words import death_words
 from flowq.wording.headline import left_words, state_word
 from flowq.wording.quantities import counted, rate_words, size, sparkline
+from flowq.wording.shard_words import number_words, transit_words
 
 ORDERS = ("pipeline", "waiting", "running", "dead", "rate", "p95")
 """What the stages can be sorted by."""
@@ -86,10 +87,8 @@ def headline(overview: Overview) -> Text:
     line = Text.assemble((overview.plan.name, "bold"), f"  {state_word(overview)}", f", {left}" if left else "")
     line.append(f"  {n or 'no'} worker{'s' * (n != 1)}", "" if n else "dim")
     if (shards := overview.shards) is not None:
-        answering = f"{len(shards.by_shard)} of " if shards.silent else ""
-        line.append(f"  {answering}{shards.total} shards", "bold red" if shards.silent else "")
-        moving = f"{shards.all_in_transit:,}{' or more' * bool(shards.silent)}"
-        line.append(f"  {moving} in transit", "" if shards.all_in_transit or shards.silent else "dim")
+        line.append(f"  {number_words(shards)}", "bold red" if shards.silent else "")
+        line.append(f"  {transit_words(shards)}", "" if shards.all_in_transit or shards.silent else "dim")
     if run := overview.snapshot.run.get("id"):
         line.append(f"  run {run}", "dim")
     return line

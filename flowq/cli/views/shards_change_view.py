@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from flowq.broker.migration.shards_change import Contents, SeenMove, ShardsChange, ShardsMoved
+from flowq.broker.migration.shards_change import SeenMove, ShardsChange, ShardsMoved
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.table import Column, fitted_table, indented, number
 from flowq.printable import printable
@@ -16,7 +16,7 @@ from flowq.wording.quantities import counted
 _COLUMNS = (
     Column("edge", worth=9, is_text=True),
     Column("messages", worth=8),
-    Column("about to move", worth=9),
+    Column("to move (about)", worth=9),
 )
 
 
@@ -42,27 +42,17 @@ def show_moved(change: ShardsChange, moved: ShardsMoved) -> None:
 
 def _lines(change: ShardsChange, pipeline: str) -> Iterator[str]:
     for seen in change.seen:
-        yield _seen(seen, change.after)
+        yield _seen(seen)
     if change.leaving:
         for each in change.leaving:
-            yield f"shard {each.shard} would go, but holds {_contents(each)}"
+            yield f"shard {each.shard} would go, but holds {each}"
         yield f"that is refused: let the pipeline finish, and retry or remove its dead letters:  flowq dlq {pipeline}"
     else:
         yield f"stop all workers, then:  flowq apply {pipeline}"
 
 
-def _seen(seen: SeenMove, n_shards: int) -> str:
+def _seen(seen: SeenMove) -> str:
     values = counted(seen.values, "value")
     if seen.is_copied:
-        return f"{seen.stage} remembers {values}, which do not tell their shard: all {n_shards} get all of them"
+        return f"{seen.stage} remembers {values}, which do not tell their shard: each shard gets a copy of all"
     return f"{seen.stage} remembers {values}: each goes to its shard"
-
-
-def _contents(each: Contents) -> str:
-    parts = (
-        (each.messages, "message"),
-        (each.in_transit, "message in transit"),
-        (each.dead_letters, "dead letter"),
-        (each.kept, "kept message"),
-    )
-    return ", ".join(f"{n:,} {what}" if " in " in what else counted(n, what) for n, what in parts if n)

@@ -35,9 +35,3 @@ def shard_row(each: ShardFigures | SilentShard, shards: ShardsOverview) -> dict[
         "memory": size(each.memory_bytes),
         "at": printable(each.address),
     }
-
-
-def shards_words(shards: ShardsOverview) -> str:
-    """How many shards there are, and what is between them."""
-    answering = f"{len(shards.by_shard)} of {shards.total}" if shards.silent else str(shards.total)
-    return f"{answering} shards, {shards.all_in_transit:,}{' or more' * bool(shards.silent)} in transit"

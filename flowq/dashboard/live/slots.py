@@ -13,7 +13,7 @@ from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.dashboard.live.edge_slots import edge_slots
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH, area, is_large, trend
-from flowq.dashboard.live.shard_rows import shard_row, shards_words
+from flowq.dashboard.live.shard_rows import shard_row
 from flowq.dashboard.live.stage_slots import stage_slots, sum_words
 from flowq.graph.render.labels import drawn_edges
 from flowq.printable import printable
@@ -21,6 +21,7 @@ from flowq.wording.attention import NO_STAGE, Attention, attention
 from flowq.wording.cause_words import hold_words
 from flowq.wording.headline import headline, state_word
 from flowq.wording.quantities import counted, span_words
+from flowq.wording.shard_words import number_words, transit_words
 
 TERMS = ("ok", "filtered", "dead", "purged", "waiting", "delayed", "running")
 """What can become of a message that came in."""
@@ -122,7 +123,7 @@ def _of_pipeline(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "state.kind", _NEVER if overview.state == "never run" else overview.state
     yield "left", headline(overview)
     if overview.shards:
-        yield "shards", shards_words(overview.shards)
+        yield "shards", f"{number_words(overview.shards)}, {transit_words(overview.shards)}"
     yield "crew", counted(len(overview.workers), "worker") if overview.workers else "no worker"
     yield "run", f"run {run}" if run else "no run yet"
     yield "workers", f"{len(overview.workers):,}"

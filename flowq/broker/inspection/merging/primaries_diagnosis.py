@@ -50,12 +50,18 @@ def primaries_findings(seen: Primaries, *, is_on_trial: bool = False) -> Sequenc
 def _replicas(primary: Primary, found: Problems) -> None:
     shards = shards_text(primary.shards)
     if not primary.health.replicas:
-        hint = "connect one (REPLICAOF, or CLUSTER REPLICATE); flowq uses it as soon as it is there"
-        found.warn("FQ431", f"{primary.address} has no replica: while it is away, {shards} cannot work", hint=hint)
+        found.warn(
+            "FQ431",
+            f"{primary.address} has no replica: while it is away, {shards} cannot work",
+            hint="connect one (REPLICAOF, or CLUSTER REPLICATE); flowq uses it as soon as it is there",
+        )
         return
     if primary.confirms is False:
-        hint = f"is it hung, or cut off? until Redis drops it, nothing goes from {shards} to other shards"
-        found.warn("FQ432", f"no replica of {primary.address} confirms what is written", hint=hint)
+        found.warn(
+            "FQ432",
+            f"no replica of {primary.address} confirms what is written",
+            hint=f"is it hung, or cut off? until Redis drops it, nothing goes from {shards} to other shards",
+        )
     if (seconds := primary.replica_timeout_seconds or 0) > _LONGEST_REPLICA_TIMEOUT_SECONDS:
         found.warn(
             "FQ433",
