@@ -22,6 +22,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.program_import import refuse_while_importing
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS
 from flowq.broker.shards.layout import read_layout
 from flowq.errors import BrokerLoading, BrokerUnavailable, UsageError
 from flowq.large_bodies.store import BodyStore
@@ -92,11 +93,13 @@ def claim_store_for(keys: Keys, location: str | Path | None, own_data: Path | No
 
 
 async def _number_of_shards(broker: Broker, in_code: int, *, needs_first: bool) -> int:
+    can_do_without = not needs_first and in_code > 1
     try:
-        await _first_answer(broker)
-        return await read_layout(broker) or in_code
-    except BrokerUnavailable:
-        if needs_first or in_code == 1:
+        async with asyncio.timeout(VIEW_PATIENCE_SECONDS if can_do_without else None):
+            await _first_answer(broker)
+            return await read_layout(broker) or in_code
+    except (BrokerUnavailable, TimeoutError):
+        if not can_do_without:
             raise
         return in_code
 

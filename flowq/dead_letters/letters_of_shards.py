@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import OnSilent, ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, OnSilent, ask_every_shard
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.letter_ids import LetterId, is_letter_id
 
@@ -33,7 +33,12 @@ class LettersOfShards(StoredLetters):
     def __init__(self, broker: Broker, stage: str, on_silent: OnSilent | None = None) -> None:
         super().__init__(broker, stage)
         self._on_silent = on_silent
+        self._patience_seconds = VIEW_PATIENCE_SECONDS if on_silent else None
         self._of = {shard.shard: StoredLetters(shard, stage) for shard in broker.shards}
+
+    async def _known(self, read: Callable[[Broker], Awaitable[Item]]) -> Mapping[int, Item]:
+        asking = ask_every_shard(self._broker, read, patience_seconds=self._patience_seconds)
+        return (await asking).known(self._on_silent)
 
     async def read(self, *, after: str = "", limit: int = 1000, bodies: bool = True) -> list[DeadEntry]:
         last = LetterId.parse(after) if after else None
@@ -43,7 +48,7 @@ class LettersOfShards(StoredLetters):
             first = last.after_in(shard.shard) if last else ""
             return await self._of[shard.shard].read(after=first, limit=share, bodies=bodies)
 
-        pages = (await ask_every_shard(self._broker, page)).known(self._on_silent)
+        pages = await self._known(page)
         # A full page may go on: what is later than its end could belong behind what has not been read.
         ends = [_id(page[-1], shard) for shard, page in pages.items() if len(page) >= share]
         return _in_order(pages, lambda at: not ends or at <= min(ends))[:limit]
@@ -55,7 +60,7 @@ class LettersOfShards(StoredLetters):
             at = first.before_in(shard.shard) if first else ""
             return await self._of[shard.shard].before(at, limit=limit)
 
-        pages = (await ask_every_shard(self._broker, page)).known(self._on_silent)
+        pages = await self._known(page)
         ends = [_id(found[-1], shard) for shard, (found, is_all) in pages.items() if found and not is_all]
         of_shards = {shard: found for shard, (found, _) in pages.items()}
         found = _in_order(of_shards, lambda at: not ends or at >= max(ends))[::-1]

@@ -15,7 +15,7 @@ from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, ask_every_shard
 from flowq.broker.shards.waves import in_transit
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.worker_health import WorkerHealth, workers_of
@@ -59,7 +59,7 @@ async def read(broker: Broker, plan: Plan) -> Reading:
     async def of_one(shard: Broker) -> tuple[Channels, Reading]:
         return await shard.read(channels_reading(shard.keys)), await _read(shard, plan, has_workers=False)
 
-    found = await ask_every_shard(broker, of_one)
+    found = await ask_every_shard(broker, of_one, patience_seconds=VIEW_PATIENCE_SECONDS)
     snapshots = {shard: seen.snapshot for shard, (_, seen) in found.by_shard.items()}
     transit = in_transit(channels for channels, _ in found.by_shard.values())
     shards = ShardsSeen(snapshots, found.silent, transit, lost_messages(snapshots))

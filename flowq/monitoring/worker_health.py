@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import OnSilent, ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, OnSilent, ask_every_shard
 from flowq.broker.workers import Workers, silent_seconds_in
 from flowq.durations import duration_text
 from flowq.errors import BrokerError
@@ -51,7 +51,7 @@ async def workers_of(broker: Broker, *, on_silent: OnSilent = lambda _: None) ->
     A process that serves several shards is one worker, apart from what it has registered and has no lease for.
     `on_silent` is told about the shards that do not answer.
     """
-    answers = await ask_every_shard(broker, _lanes)
+    answers = await ask_every_shard(broker, _lanes, patience_seconds=VIEW_PATIENCE_SECONDS)
     found = [worker for each in answers.known(on_silent).values() for worker in each]
     if len(broker.shards) == 1:
         return found

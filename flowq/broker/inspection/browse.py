@@ -12,7 +12,7 @@ from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.records import delayed_delivery, deliveries_of
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import SilentShard, ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, SilentShard, ask_every_shard
 from flowq.delivery.message import Delivery
 from flowq.delivery.stored import moment_in, text_in
 from flowq.errors import ReplyCutOff
@@ -55,7 +55,8 @@ class Browser:
         With `after`, an entry id for each shard and edge: those appended since, in whatever state, as long as they
         exist. The messages of `silent` shards are missing.
         """
-        found = await ask_every_shard(self._broker, partial(self._peek, edges, most=most, after=after))
+        look = partial(self._peek, edges, most=most, after=after)
+        found = await ask_every_shard(self._broker, look, patience_seconds=VIEW_PATIENCE_SECONDS)
         self.silent = found.silent
         if len(self._broker.shards) == 1:
             return found.by_shard[self._broker.shard]

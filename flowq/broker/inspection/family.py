@@ -12,7 +12,7 @@ from flowq.broker import scripts
 from flowq.broker.inspection.browse import State
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import SilentShard, ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, SilentShard, ask_every_shard
 from flowq.broker.shards.outbox_contents import applied_up_to, sent_after
 from flowq.delivery.letter_ids import LetterId
 from flowq.delivery.message import Header
@@ -128,7 +128,7 @@ class FamilySearch:
             most -= max(1, self._looked_at - n_before)
 
     async def _places_by_length(self) -> list[_Place]:
-        found = await ask_every_shard(self._broker, self._places_of)
+        found = await ask_every_shard(self._broker, self._places_of, patience_seconds=VIEW_PATIENCE_SECONDS)
         self.silent = found.silent
         places = [place for each in found.by_shard.values() for place in each]
         if len(self._broker.shards) > 1:

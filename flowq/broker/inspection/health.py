@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from flowq.broker.client.redis_errors import is_denied
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.redis_streams import Broker
-from flowq.errors import BrokerRefused, BrokerUnavailable
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, OnSilent, ask_every_shard
+from flowq.errors import BrokerRefused
 
 _PINGS = 100
 _LONGEST_PINGING_SECONDS = 2.0
@@ -204,22 +204,27 @@ class ServerHealth:
             await link.close()
         return statistics.median(took)
 
-    async def forbidden(self) -> Forbidden:
+    async def forbidden(self, *, on_silent: OnSilent | None = None) -> Forbidden:
         """What flowq needs on the keys of this pipeline, in all its shards, and primaries do not permit this user.
 
-        Shards that do not answer are passed over, except the first.
+        Raises BrokerUnavailable if a shard does not answer. With `on_silent`, that one is passed over.
         """
         shards = self._broker.shards
-        first_on = {
-            each.dialer: each for each in reversed(shards)
-        }  # shards on one server share it, except in a Cluster
-        found = await asyncio.gather(*(_forbidden_in(each, first_on[each.dialer] is each) for each in shards))
+        # Shards on one server share its dialer, except in a Cluster.
+        first_on = {each.dialer: each for each in reversed(shards)}
+
+        async def look(shard: Broker) -> Forbidden:
+            return await _forbidden_in(shard, first_on[shard.dialer] is shard)
+
+        patience_seconds = VIEW_PATIENCE_SECONDS if on_silent else None
+        answers = await ask_every_shard(self._broker, look, patience_seconds=patience_seconds)
+        found = answers.known(on_silent).values()
         names = {name for each in found for name in each.commands}
         at = next((each.at for each in found if each), "")
         return Forbidden(tuple(sorted(names)), any(each.keys for each in found), at)
 
     async def refuse_without_permission(self) -> None:
-        """Raise BrokerRefused if this user may not call everything that a run needs."""
+        """Raise BrokerRefused if this user may not call everything that a run needs. Raises as `forbidden` does."""
         forbidden = (await self.forbidden()).to_run()
         if forbidden:
             what = (
@@ -243,10 +248,6 @@ async def _forbidden_in(broker: Broker, has_news: bool) -> Forbidden:
         commands += _PROBES_OF_CLUSTER if isinstance(broker.dialer, ClusterDialer) else ()
     try:
         replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-    except BrokerUnavailable:
-        if not broker.shard:
-            raise
-        return Forbidden()
     finally:
         await link.close()
     refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if is_denied(reply)]

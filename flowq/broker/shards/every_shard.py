@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from flowq.broker.client.redis_errors import translate
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerUnavailable
 
@@ -61,18 +62,30 @@ class Answers(Generic[T]):
         return self.by_shard
 
 
-async def ask_every_shard(broker: Broker, ask: Callable[[Broker], Awaitable[T]]) -> Answers[T]:
+VIEW_PATIENCE_SECONDS = 3.0
+"""How long a view waits for the other shards once one has answered: an outage is what people look at."""
+
+
+async def ask_every_shard(
+    broker: Broker, ask: Callable[[Broker], Awaitable[T]], *, patience_seconds: float | None = None
+) -> Answers[T]:
     """Ask all shards of the pipeline of `broker` at the same time.
 
     With one shard this is `ask(broker)`, and raises what that raises. With several, BrokerUnavailable is raised only
-    if none of them answers; other errors of any shard are raised.
+    if none of them answers; other errors of any shard are raised. `patience_seconds`, for calls that change nothing:
+    the shards that do not answer within that time after the first are silent, and their calls are cancelled.
     """
     if len(broker.shards) == 1:
         return Answers({broker.shard: await ask(broker)})
-    replies = await asyncio.gather(*map(ask, broker.shards), return_exceptions=True)
+    asking = [asyncio.ensure_future(ask(shard)) for shard in broker.shards]
+    if patience_seconds is not None:
+        await _cancel_late(asking, patience_seconds)
+    replies = await asyncio.gather(*asking, return_exceptions=True)
     found: dict[int, T] = {}
     silent: list[SilentShard] = []
     for shard, reply in zip(broker.shards, replies, strict=True):
+        if isinstance(reply, asyncio.CancelledError):
+            reply = translate(TimeoutError(), shard.dialer.address)
         if isinstance(reply, BrokerUnavailable):
             silent.append(SilentShard(shard.shard, shard.dialer.address, reply))
         elif isinstance(reply, BaseException):
@@ -82,3 +95,16 @@ async def ask_every_shard(broker: Broker, ask: Callable[[Broker], Awaitable[T]])
     if not found:
         raise silent[0].error
     return Answers(found, silent)
+
+
+async def _cancel_late(asking: Collection[asyncio.Future[T]], patience_seconds: float) -> None:
+    """Cancel what has not ended this long after the first has brought an answer."""
+    waiting = set(asking)
+    try:
+        while waiting and not any(each.done() and not each.exception() for each in asking):
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if waiting:
+            await asyncio.wait(waiting, timeout=patience_seconds)
+    finally:
+        for each in asking:
+            each.cancel()

@@ -10,6 +10,7 @@ from flowq.broker.client.connection import Link
 from flowq.broker.client.many_servers import ServersDialer
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.every_shard import ask_every_shard
 from flowq.delivery.placement import MOST_SHARDS
 from flowq.delivery.stored import text_in
 from flowq.errors import BrokerRefused, UsageError
@@ -86,7 +87,7 @@ async def agree_on_layout(broker: Broker, n_shards: int) -> None:
     in_use = await shards_in_use(home)
     if (in_use or n_shards) != n_shards:
         raise _differs(home, n_shards, in_use)
-    layouts = await gather(*(each.answer(b"HGET", each.keys.heads, LAYOUT_FIELD) for each in broker.shards))
+    layouts = (await ask_every_shard(broker, lambda each: each.answer(b"HGET", each.keys.heads, LAYOUT_FIELD))).whole
     new = [each for each, layout in zip(broker.shards, layouts, strict=True) if layout is None]
     await _refuse_if_elsewhere(home, new)
     # Another program may be the first in between: nothing that is there is written over.

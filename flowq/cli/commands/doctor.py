@@ -109,7 +109,7 @@ async def _examined(broker: Broker, pipeline: str | None, settings: Settings, pl
     health = await server.examine()
     refuse_old(health, broker.dialer.address)
     latency = await server.latency_seconds()
-    forbidden = await server.forbidden() if health.is_primary else Forbidden()
+    forbidden = await server.forbidden(on_silent=lambda _: None) if health.is_primary else Forbidden()
     keys = acl_pattern(broker) if pipeline else broker.keys.of_all_pipelines
     found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
     if settings.claim_store is not None and broker.claims is not None:

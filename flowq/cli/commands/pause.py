@@ -11,12 +11,13 @@ import typer
 from flowq.cli.framework.connect import audited, plan_and_stage, with_broker
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.parameters import Here, PipelineOrStage, pairs_of
-from flowq.errors import UsageError
+from flowq.errors import BrokerUnavailable, UsageError
 from flowq.printable import printable
 
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker
     from flowq.graph.compilation.plan import Plan
+    from flowq.inspector import Inspector
     from flowq.settings import Settings
 
 Key = Annotated[
@@ -54,12 +55,20 @@ def command(
             return f"{key} is paused in {', '.join(keyed)}  (flowq resume {target} --key {shlex.quote(key)})"
         async with audited(broker, "pause", stage):
             is_new = await inspector.pause(stage or None)
-        balances = await inspector.balance()
-        running = sum(balances[name].running for name in ([stage] if stage else balances))
-        finishing = f"; {running:,} running will finish" if running else ""
+        finishing = await _finishing_words(inspector, stage)
         return f"{target} {'is' if is_new else 'was already'} paused{finishing}  (flowq resume {target})"
 
     print(printable(as_typed(with_broker(plan.name, settings, pause, needs_bodies=False))))
+
+
+async def _finishing_words(inspector: Inspector, stage: str) -> str:
+    """What is still running. A shard that does not answer cannot tell: paused it is nevertheless."""
+    try:
+        balances = await inspector.balance()
+    except BrokerUnavailable as error:
+        return f"; what is running will finish ({error.message})"
+    running = sum(balances[name].running for name in ([stage] if stage else balances))
+    return f"; {running:,} running will finish" if running else ""
 
 
 def steered(target: str, key: str | None, settings: Settings) -> tuple[Plan, str, Sequence[str]]:

@@ -13,6 +13,7 @@ from flowq.broker.inspection.overview import Overview
 from flowq.cli.framework.watching import again_and_again, inspectors_of
 from flowq.cli.views.cause_cells import forecast_text
 from flowq.cli.views.overview_view import headline, row_of
+from flowq.cli.views.shards_view import shard_notes
 from flowq.cli.views.status_screen import is_terminal, lost
 from flowq.cli.views.table import console_for
 from flowq.errors import BrokerUnavailable
@@ -55,7 +56,8 @@ def drawing(overview: Overview, width: int) -> RenderableType:
     rows = tree_rows(overview.plan)
     column = min(2 + max(len(row.head) for row in rows if row.stage), room - _CAUSE_CELLS)
     head = Text(" " * room + "".join(title.rjust(cells) for title, cells in columns.items()), "dim")
-    return Group(headline(overview), head, *(_line(row, overview, columns, column, room) for row in rows))
+    notes = shard_notes(overview.shards) if overview.shards is not None else []
+    return Group(headline(overview), head, *(_line(row, overview, columns, column, room) for row in rows), *notes)
 
 
 def _line(row: Row, overview: Overview, columns: Mapping[str, int], column: int, room: int) -> Text:

@@ -25,7 +25,7 @@ from flowq.broker.inspection.throughput_records import HalfMinute
 from flowq.broker.inspection.worker_overview import WorkerOverview
 from flowq.broker.records import TAKES_PART
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, ask_every_shard
 from flowq.broker.shards.waves import in_transit
 from flowq.graph.compilation.plan import Plan
 
@@ -47,7 +47,7 @@ async def overview_of(broker: Broker, plan: Plan, *, before: Overview | None = N
         channels, overview = await shard.read(reading)
         return cast("Overview", overview), cast("Channels", channels)
 
-    found = await ask_every_shard(broker, look)
+    found = await ask_every_shard(broker, look, patience_seconds=VIEW_PATIENCE_SECONDS)
     by_shard = {shard: overview for shard, (overview, _) in found.by_shard.items()}
     snapshots = {shard: overview.snapshot for shard, overview in by_shard.items()}
     names = process_names(by_shard.values())

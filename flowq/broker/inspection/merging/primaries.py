@@ -12,7 +12,7 @@ from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.inspection.health import Health, ServerHealth, info_fields
 from flowq.broker.records import counters_in
 from flowq.broker.redis_streams import Broker
-from flowq.errors import BrokerError
+from flowq.errors import BrokerError, BrokerUnavailable
 
 T = TypeVar("T")
 
@@ -83,7 +83,8 @@ async def _if_reached(asking: Awaitable[T]) -> T | str:
     try:
         return await asking
     except BrokerError as error:
-        return error.detail or error.message
+        why = error.detail or error.message
+        return f"{error.server}: {why}" if isinstance(error, BrokerUnavailable) and error.server else why
 
 
 def _sum(counters: Mapping[str, int], kind: str) -> int:

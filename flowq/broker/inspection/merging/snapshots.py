@@ -13,7 +13,7 @@ from flowq.broker.inspection.merging.error_kinds import merged_by_kind
 from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.broker.shards.every_shard import OnSilent, ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, OnSilent, ask_every_shard
 from flowq.broker.shards.waves import InTransit, in_transit
 from flowq.delivery.stored import count_in, texts_in
 
@@ -41,7 +41,10 @@ async def numbers_of_letters(
 
     Without `on_silent`, BrokerUnavailable is raised if one does not answer; with it, that one is left out.
     """
-    found = await ask_every_shard(broker, lambda shard: Runs(shard).partial_snapshot(stages=stages))
+    patience_seconds = VIEW_PATIENCE_SECONDS if on_silent else None
+    found = await ask_every_shard(
+        broker, lambda shard: Runs(shard).partial_snapshot(stages=stages), patience_seconds=patience_seconds
+    )
     return _sums(each.dead_letters for each in found.known(on_silent).values())
 
 

@@ -1,0 +1,63 @@
+"""All shards are asked at once, and a view waits for one that does not answer no longer than it has patience."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from flowq.broker.client.memory import MemoryDialer
+from flowq.broker.keys import Keys
+from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import with_shards
+from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.errors import BrokerUnavailable
+from tests.eventually import eventually
+
+
+class Shards:
+    """Three shards, some of which never answer and others cannot be reached."""
+
+    def __init__(self, *, never: set[int], unreachable: set[int]) -> None:
+        self.broker = with_shards(Broker(MemoryDialer(), Keys("flowq", "lab")), 3)
+        self._never, self._unreachable = never, unreachable
+        self.cancelled = set[int]()
+
+    async def ask(self, broker: Broker) -> str:
+        if broker.shard in self._unreachable:
+            raise BrokerUnavailable("cannot reach it")
+        if broker.shard in self._never:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.add(broker.shard)
+        return f"answer {broker.shard}"
+
+
+async def test_a_shard_that_never_answers_is_silent_once_patience_is_at_its_end() -> None:
+    shards = Shards(never={1}, unreachable=set())
+
+    answers = await ask_every_shard(shards.broker, shards.ask, patience_seconds=0.01)
+
+    assert answers.by_shard == {0: "answer 0", 2: "answer 2"}
+    assert [each.shard for each in answers.silent] == [1]
+    assert answers.silent[0].error.detail == "no answer in time"
+    assert shards.cancelled == {1}
+
+
+async def test_a_shard_that_cannot_be_reached_does_not_count_as_an_answer() -> None:
+    shards = Shards(never={0, 1}, unreachable={2})
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await ask_every_shard(shards.broker, shards.ask, patience_seconds=0.0)
+
+    await eventually(lambda: shards.cancelled == {0, 1})  # nobody waits for their answers any more
+
+
+async def test_without_an_end_of_patience_each_shard_may_take_its_time() -> None:
+    shards = Shards(never={1}, unreachable=set())
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await ask_every_shard(shards.broker, shards.ask)
