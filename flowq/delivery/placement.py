@@ -35,17 +35,12 @@ def cell_of(key: bytes) -> int:
 
 
 def shard_of(key: bytes, n: int) -> int:
-    """The shard of a key, when there are n shards.
+    """The shard of a key, when there are n shards. A message that comes from outside without a key is placed by its id.
 
     >>> shard_of(b"example.org", 1), shard_of(b"example.org", 16) == shard_of(b"example.org", 16)
     (0, True)
     """
     return cells(n)[cell_of(key)]
-
-
-def shard_of_id(message_id: bytes, n: int) -> int:
-    """The shard of a message that is placed by its id: one that has no key, and comes from outside."""
-    return cells(n)[cell_of(message_id)]
 
 
 def cell_of_hash(dedup_hash: bytes) -> int:

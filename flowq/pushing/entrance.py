@@ -73,7 +73,7 @@ class Entrance:
         if claims is not None and edge.maxsize and not call.waits:  # write no files for messages that will be refused
             self._refuse_if_full(await self._n_outstanding())
         while True:
-            await self._until_light(call)
+            await self._until_memory_allows(call)
             call, published = await self._attempt(call)
             if published.full_at is None:
                 n_bytes = sum([len(output.body) for output in call.outputs])
@@ -90,7 +90,7 @@ class Entrance:
 
     async def until_room(self, call: PushCall) -> None:
         """Wait until the edge has room, for a call that is sent to another shard. Raises QueueFull."""
-        await self._until_light(call)
+        await self._until_memory_allows(call)
         while self.edge.maxsize and (n := await self._n_outstanding()) >= self.edge.maxsize:
             if not call.waits:
                 self._refuse_if_full(n)
@@ -141,7 +141,7 @@ class Entrance:
         refused.stored = len(call.outputs)  # counts the refused one too: the caller continues behind this call
         raise refused from error
 
-    async def _until_light(self, call: PushCall) -> None:
+    async def _until_memory_allows(self, call: PushCall) -> None:
         """Wait while the edge uses more memory than its limit. Raises QueueFull if the call does not wait."""
         edge, backpressure = self.edge, self._backpressure
         while backpressure.need_a_look:

@@ -13,7 +13,7 @@ from flowq.broker.records import Published
 from flowq.broker.shards.layout import WrongLayout
 from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.delivery.edge import parse_address
-from flowq.delivery.placement import shard_of_id
+from flowq.delivery.placement import shard_of
 from flowq.delivery.settlement import Output
 from flowq.errors import PayloadTooLarge
 from flowq.graph.compilation.placing import NOWHERE, Placing
@@ -95,7 +95,7 @@ class _Inlet:
         ]
 
     async def through_one(self, call: PushCall) -> _Outcome:
-        here = shard_of_id(call.known_by.encode(), len(self.shards))
+        here = shard_of(call.known_by.encode(), len(self.shards))
         outputs = [self._placing.placed(output, here, enters=True) for output in call.outputs]
         elsewhere = {shard for output in outputs if (shard := parse_address(output.edge).shard) is not None}
         for shard in sorted(elsewhere):

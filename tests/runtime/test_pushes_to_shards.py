@@ -11,7 +11,7 @@ from flowq import Pipeline, Publisher, QueueFull, Rate, SyncPublisher, stage
 from flowq.broker.open import open_broker
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.dedup_key import dedup_hash
-from flowq.delivery.placement import cell_of_hash, cells, shard_of, shard_of_id
+from flowq.delivery.placement import cell_of_hash, cells, shard_of
 from flowq.publisher import Pushed
 from flowq.settings import Settings
 
@@ -101,7 +101,7 @@ async def test_the_same_id_is_stored_once_whatever_the_key(publisher: Publisher,
     again = await publisher.push(count, Link(url="2"), id="order 1")
 
     assert (first.is_new, again.is_new) == (True, False)
-    through, home = shard_of_id(b"order%201", SHARDS), shard_of(b"count", SHARDS)
+    through, home = shard_of(b"order%201", SHARDS), shard_of(b"count", SHARDS)
     assert through != home, "choose another id"
     assert await in_outboxes(broker, through) == 1
     assert sum(await stored(broker, ">count")) == 0  # a forwarder takes it there
@@ -141,7 +141,7 @@ async def test_a_full_shard_refuses_also_what_would_reach_it_through_another(
 ) -> None:
     urls = [str(n) for n in range(1000) if shard_of_url(str(n)) == 2]
     await publisher.push_many(fetch, [Link(url=url) for url in urls[:25]])
-    through_another = next(f"id{n}" for n in range(100) if shard_of_id(f"id{n}".encode(), SHARDS) != 2)
+    through_another = next(f"id{n}" for n in range(100) if shard_of(f"id{n}".encode(), SHARDS) != 2)
 
     with pytest.raises(QueueFull, match="holds 25 messages, its maxsize is 25"):
         await publisher.push(fetch, Link(url=urls[25]), id=through_another, wait=False)

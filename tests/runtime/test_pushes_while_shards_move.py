@@ -15,7 +15,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import with_shards
 from flowq.broker.shards.layout import LAYOUT_FIELD, WrongLayout, record_layout
 from flowq.delivery.encoding.dedup_key import dedup_hash
-from flowq.delivery.placement import cell_of_hash, cells, shard_of_id
+from flowq.delivery.placement import cell_of_hash, cells, shard_of
 from flowq.publisher import Pushed
 from flowq.settings import Settings
 from tests.eventually import eventually
@@ -101,7 +101,7 @@ async def test_a_push_waits_while_shards_are_moved(publisher: Publisher, broker:
     await record_layout(broker, MOST_SHARDS)
     assert (await one).is_new
     assert await named == await many == Pushed(50, 0)
-    through = broker.shards[shard_of_id(b"push_many:>fetch:import", MOST_SHARDS)]
+    through = broker.shards[shard_of(b"push_many:>fetch:import", MOST_SHARDS)]
     heads = await through.answer(b"HGETALL", through.keys.heads)
     sent = sum(int(value.split()[1]) for name, value in zip(heads[::2], heads[1::2], strict=True) if name.isdigit())
     there = await stored(broker)

@@ -12,7 +12,7 @@ from flowq.broker.migration.moving import Moving
 from flowq.broker.migration.scanning import scan
 from flowq.broker.records import delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.placement import cell_of, cells, shard_of_id
+from flowq.delivery.placement import cell_of, cells, shard_of
 from flowq.delivery.policy import DedupMemory
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import deduplicating_edges
@@ -82,7 +82,7 @@ class KeysMoving:
     async def _copy_tokens(self, broker: Broker) -> None:
         by_shard: defaultdict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
         async for token, score in scan(broker, b"ZSCAN", broker.keys.published):
-            for shard in {shard_of_id(each, self._plan.shards) for each in _ids_in(token)} - {broker.shard}:
+            for shard in {shard_of(each, self._plan.shards) for each in _ids_in(token)} - {broker.shard}:
                 by_shard[shard].append((token, score))
         for shard, some in by_shard.items():
             target = self._brokers[shard]

@@ -17,7 +17,6 @@ from flowq.delivery.placement import (
     cell_of_hash,
     cells,
     shard_of,
-    shard_of_id,
     with_cell,
 )
 from flowq.delivery.policy import APPROXIMATE_HASH_BYTES, HASH_BYTES
@@ -29,7 +28,6 @@ HASHES = st.binary(min_size=16, max_size=16)
 @given(st.binary(), SHARDS)
 def test_a_key_is_in_one_of_the_shards(key: bytes, n: int) -> None:
     assert 0 <= shard_of(key, n) < n
-    assert 0 <= shard_of_id(key, n) < n
 
 
 @given(HASHES, SHARDS)

@@ -16,7 +16,7 @@ from flowq import Dedup, Pipeline, PipelineError, Rate, source, stage
 from flowq.delivery.edge import parse_address
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Arrival, Delivery, Header
-from flowq.delivery.placement import cell_in, cell_of, cell_of_hash, cells, shard_of, shard_of_id
+from flowq.delivery.placement import cell_in, cell_of, cell_of_hash, cells, shard_of
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.compilation.placing import NOWHERE, PlacedRouter, Placing, router_of
@@ -153,7 +153,7 @@ def test_messages_without_a_key_stay_and_come_from_outside_anywhere() -> None:
     assert shards_of(sent(plan, Link(), Link())) == [None, None]
     entrance = router(plan, here=NOWHERE)
     outputs = [output for _ in range(200) for output in entrance.entering(Link())]
-    assert shards_of(outputs) == [shard_of_id(output.header.split()[0], SHARDS) for output in outputs]
+    assert shards_of(outputs) == [shard_of(output.header.split()[0], SHARDS) for output in outputs]
     assert len(set(shards_of(outputs))) == SHARDS
 
 
