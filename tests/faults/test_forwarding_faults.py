@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import pytest
 from redis.crc import key_slot
 
 from flowq.broker.client.connection import Dialer, UrlDialer
@@ -25,6 +26,7 @@ from tests.conformance.worker import OUT, output
 from tests.eventually import eventually
 from tests.faults.deployments import LOOPBACK, Node, cluster, primary_with_replica
 from tests.faults.proxy import Proxy
+from tests.redis_server import RedisServer
 
 BODIES = [b"%d" % n for n in range(60)]
 THERE = address(1, OUT)
@@ -171,6 +173,32 @@ async def test_a_source_whose_replica_is_frozen_passes_nothing_on_that_it_may_fo
 
             assert await shards.arrived() == [*BODIES[:20], b"new"]
         replica.thaw()
+
+
+async def test_without_a_replica_a_replicated_source_passes_on_what_is_on_its_disk_and_nothing_else(
+    unique_namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer("bundled", "--appendonly", "yes") as server:
+        dialer = UrlDialer(server.url)
+        program, worker = Shards(unique_namespace, dialer, dialer), Shards(unique_namespace, dialer, dialer)
+        worker.source.durability = "replicated"
+        async with forwarding(worker) as forwarder:
+            await program.send(*BODIES[:20], to=forwarder)
+            await eventually(lambda: _have_arrived(program, 20))
+
+            await program.source.answer(b"CONFIG", b"SET", b"appendonly", b"no")
+            await program.send(BODIES[20], to=forwarder)
+            await eventually(lambda: _is_logged(caplog, "neither a replica nor the append-only file"))
+            assert await program.arrived() == BODIES[:20]
+
+            await program.source.answer(b"CONFIG", b"SET", b"appendonly", b"yes")
+            await eventually(lambda: _have_arrived(program, 21))
+            assert await program.arrived() == BODIES[:21]
+        await program.close()
+
+
+async def _is_logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return text in caplog.text
 
 
 async def _can_send(shards: Shards, forwarder: Forwarder) -> bool:

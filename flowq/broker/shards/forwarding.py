@@ -183,7 +183,8 @@ class Forwarder:
         if now - since > _PATIENCE_SECONDS and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "shard %d passes nothing on: no replica has confirmed its outboxes for %d s", self._shard, now - since
+                "shard %d passes nothing on: for %d s %s has confirmed its outboxes. See: flowq doctor %s",
+                *(self._shard, now - since, self._outboxes.missing, self._brokers[0].keys.pipeline),
             )
         await asyncio.sleep(_LOOK_SECONDS if now > since else 0)
         self._gathering.again()

@@ -50,6 +50,13 @@ class Outboxes:
         self._n_opened += 1
         self._state, self._is_alone = None, False
 
+    @property
+    def missing(self) -> str:
+        """Who could confirm what is in them, and does not."""
+        if self._broker.durability == "replicated":
+            return "neither a replica nor the append-only file (appendonly yes, from Redis 7.2 on)"
+        return "no replica"
+
     async def heads(self) -> Mapping[int, Mark]:
         """The last entry for each shard. The server may still forget them."""
         (reply,) = await self._ask([(b"HGETALL", self._keys.heads)])
