@@ -71,6 +71,10 @@ bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 -
 	$(BIN)/python -m benchmarks --json benchmarks/figures.json --page docs/performance.md $(ARGS)
 	$(BIN)/python -m tools.docs.pictures
 
+.PHONY: bench-shards
+bench-shards: setup  ## compare shards on several servers with one server (15 minutes; ARGS="--reps 1 --scale 0.2")
+	$(BIN)/python -m benchmarks.shards --page docs/performance.md $(ARGS)
+
 .PHONY: bench-dashboard
 bench-dashboard: setup  ## measure the web page against its budget (5 minutes; ARGS="--seconds 10")
 	$(BIN)/python -m benchmarks.dashboard $(ARGS)

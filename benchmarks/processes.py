@@ -8,9 +8,7 @@ import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
-
-from benchmarks.server import Server
+from typing import Protocol, Self
 
 ROOT = Path(__file__).parents[1]
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -43,10 +41,19 @@ def busy_loops(n: int) -> Generator[None]:
         yield
 
 
+class Home(Protocol):
+    """Where the messages of a team are, and a folder for its tallies."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+
+
 class Team:
     """Worker processes of one subject. All have imported everything before the first begins. Use it in a `with`."""
 
-    def __init__(self, subject: str, task: str, server: Server, *, workers: int = 1) -> None:
+    def __init__(self, subject: str, task: str, server: Home, *, workers: int = 1) -> None:
         self._arguments = (subject, task, server.url)
         self.tallies = [server.folder / f"{number}.tally" for number in range(workers)]
         self._stack = ExitStack()
