@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
@@ -26,8 +25,6 @@ from flowq.runtime.lanes.shard_lane import ShardLane
 from flowq.runtime.lanes.stopping import sign_off
 from flowq.runtime.stage.sharded_writing import ShardedWriting
 from flowq.runtime.stage.writing import Writing
-
-log = logging.getLogger("flowq.runtime")
 
 _LOOK_SECONDS = 1.0
 _LONGEST_START_SECONDS = 2.0
@@ -66,9 +63,9 @@ class AssignedLanes(Lanes):
         self._for_sources = ShardedWriting(
             place.plan, broker, self._sent_in_shard_0, is_clogged=self._is_clogged_in_shard_0
         )
-        # Under this name nothing is read: else the new group of an edge, which ends the registrations of those who may
-        # have read from it, would end this one, and the others would take over all shards of this process.
-        facts = {**place.facts, TAKES_PART: fixed is None, "edges": []}
+        # Nothing is read under this name. With edges, a new group of one of them would end this registration too, as that
+        # of each worker that may have read from it, and the others would take over all shards of this process.
+        facts: dict[str, Any] = {**place.facts, TAKES_PART: fixed is None, "edges": []}
         self._lease = Lease(broker, identity, facts, silent_seconds=lambda: 0.0)
 
     @property
