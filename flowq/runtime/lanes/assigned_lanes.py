@@ -63,8 +63,8 @@ class AssignedLanes(Lanes):
         self._for_sources = ShardedWriting(
             place.plan, broker, self._sent_in_shard_0, is_clogged=self._is_clogged_in_shard_0
         )
-        # Nothing is read under this name. With edges, a new group of one of them would end this registration too, as that
-        # of each worker that may have read from it, and the others would take over all shards of this process.
+        # Nothing is read under this name. With edges, a new group of one of them would end this registration too, along
+        # with those of all workers that may have read from it, and others would take over all shards of this process.
         facts: dict[str, Any] = {**place.facts, TAKES_PART: fixed is None, "edges": []}
         self._lease = Lease(broker, identity, facts, silent_seconds=lambda: 0.0)
 
