@@ -31,13 +31,21 @@ class NodeLink(Link):
 
     async def _exchange(self, request: bytes, n_replies: int, timeout_seconds: float) -> list[Any]:
         """As in `Link`. When a caller is cancelled, its reply is awaited, so that others keep the connection."""
-        return await asyncio.shield(super()._exchange(request, n_replies, timeout_seconds))
+        exchange = asyncio.ensure_future(super()._exchange(request, n_replies, timeout_seconds))
+        exchange.add_done_callback(_note_result)
+        return await asyncio.shield(exchange)
 
     async def close(self) -> None:
         made, self._made = self._made, None
         await super().close()
         if made is not None:  # it may not have been used yet
             await made.close()
+
+
+def _note_result(exchange: asyncio.Future[list[Any]]) -> None:
+    """Without this, asyncio would log the error of an exchange whose caller was cancelled as one that nobody saw."""
+    if not exchange.cancelled():
+        exchange.exception()
 
 
 class NodeLinks:

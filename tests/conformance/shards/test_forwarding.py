@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -204,6 +205,28 @@ async def test_a_forwarder_that_is_cancelled_leaves_the_connection_to_the_others
     assert await behind == b"PONG"
     assert link.is_usable
     await links.close()
+
+
+async def test_what_a_cancelled_forwarder_no_longer_hears_is_not_logged_as_an_error(
+    real_dialer: Dialer, shards: tuple[Shard, Shard]
+) -> None:
+    logged = list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    links = NodeLinks([shard.broker for shard in shards])
+    link = await links.to(1)
+    waiting = asyncio.create_task(link.call(b"BLPOP", b"nothing", 60, timeout_seconds=60))
+    before = asyncio.all_tasks()
+    await asyncio.sleep(0)
+    exchanges = asyncio.all_tasks() - before
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    await links.close()
+    await asyncio.wait(exchanges)
+    exchanges.clear()
+    gc.collect()
+
+    assert logged == []
 
 
 async def test_back_pressure_is_told_by_address(source: Shard, target: Shard) -> None:
