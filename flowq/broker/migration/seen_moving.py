@@ -74,7 +74,13 @@ class SeenMoving:
         whole = [stage for stage in self._stages if await self._loses_cells(stage)]
         n_joined = sum([await self._join(stage) for stage in whole])
         others = [stage for stage in self._stages if stage not in whole]
-        return n_joined + sum([await self._copy(broker, stage) for broker in self._before for stage in others])
+        return n_joined + sum([await self._copy_all(stage) for stage in others])
+
+    async def _copy_all(self, stage: StagePlan) -> int:
+        # Where shorter values are stored first, longer ones are cut to their length. The other way they would not fit.
+        forms = [(await _form(broker, stage), broker) for broker in self._before]
+        by_length = sorted([(form.n_bytes, broker.shard) for form, broker in forms if form])
+        return sum([await self._copy(self._brokers[shard], stage) for _, shard in by_length])
 
     async def forget(self) -> None:
         """Forget, in each shard, the values that live in others, which must be certain to remember them."""

@@ -188,6 +188,20 @@ async def test_shards_that_hold_something_do_not_go(lab: Lab) -> None:
     assert await read_layout(lab.home) == 4
 
 
+async def test_values_from_before_there_were_shards_move_beside_those_that_tell_their_shard(lab: Lab) -> None:
+    await lab.fill(N)
+    await move(lab, 2)
+    first = lab.opened(2).shards[0]
+    await first.answer(b"DEL", first.keys.seen("fetch"))  # as when all of it has expired
+    new = [n for n in range(N, 2 * N) if not await lab.remembers("fetch", n, 2)]
+    old = [n for n in range(N) if home_of("fetch", page(n), 2) == 1]
+    assert {home_of("fetch", page(n), 5) for n in old} & {home_of("fetch", page(n), 5) for n in new} & {2, 3, 4}
+
+    await move(lab, 5)
+
+    assert [n for n in (*old, *new) if not await lab.remembers("fetch", n, 5)] == []
+
+
 @pytest.mark.parametrize("n_left", [2, 1])
 async def test_what_has_been_seen_since_there_are_shards_is_remembered_by_fewer(lab: Lab, n_left: int) -> None:
     await lab.fill(0)
