@@ -126,7 +126,7 @@ async def test_many_with_an_id_are_stored_once_and_through_one_shard(publisher: 
     assert sum(n > 0 for n in sent) == 1
 
 
-async def test_each_shard_has_its_part_of_a_limit(publisher: Publisher, broker: Broker) -> None:
+async def test_each_shard_has_its_part_of_a_limit(publisher: Publisher) -> None:
     urls = [str(n) for n in range(1000) if shard_of_url(str(n)) == 2]
     await publisher.push_many(fetch, [Link(url=url) for url in urls[:25]])
 
@@ -136,9 +136,7 @@ async def test_each_shard_has_its_part_of_a_limit(publisher: Publisher, broker: 
     assert (await publisher.push(fetch, Link(url=other), wait=False)).is_new
 
 
-async def test_a_full_shard_refuses_also_what_would_reach_it_through_another(
-    publisher: Publisher, broker: Broker
-) -> None:
+async def test_a_full_shard_refuses_also_what_would_reach_it_through_another(publisher: Publisher) -> None:
     urls = [str(n) for n in range(1000) if shard_of_url(str(n)) == 2]
     await publisher.push_many(fetch, [Link(url=url) for url in urls[:25]])
     through_another = next(f"id{n}" for n in range(100) if shard_of(f"id{n}".encode(), SHARDS) != 2)

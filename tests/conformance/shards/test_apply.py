@@ -192,7 +192,7 @@ async def test_a_value_that_came_delayed_makes_a_later_one_the_duplicate(there: 
     assert len(await there.fields(there.keys.delayed_bodies(OUT))) == 1
 
 
-async def test_a_delayed_message_is_delayed_where_it_arrives(there: Shard, redis: Command) -> None:
+async def test_a_delayed_message_is_delayed_where_it_arrives(there: Shard) -> None:
     await apply(there, [entry("5-1", "0-0", 2, crossing(b"now"), crossing(b"later", delay_ms=60_000))])
 
     assert await there.bodies() == [b"now"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -15,6 +15,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.shards.forwarding import Forwarder
 from flowq.broker.shards.layout import WrongLayout
 from flowq.broker.shards.node_links import NodeLinks
+from tests.conformance.shards.conftest import MakeShards
 from tests.conformance.shards.two_shards import THERE, Shard, crossing, two_shards
 from tests.conformance.worker import OUT
 from tests.eventually import eventually
@@ -33,11 +34,8 @@ async def forwarding(forwarder: Forwarder) -> AsyncGenerator[Forwarder]:
 
 
 @pytest.fixture
-async def shards(dialer: Dialer, keys: Keys) -> AsyncIterator[tuple[Shard, Shard]]:
-    both = await two_shards(dialer, keys)
-    yield both
-    for shard in both:
-        await shard.close()
+async def shards(make_shards: MakeShards) -> tuple[Shard, Shard]:
+    return await make_shards()
 
 
 @pytest.fixture
@@ -149,9 +147,7 @@ async def test_a_gap_with_nothing_behind_it_is_counted_too(source: Shard, target
         assert await target.bodies() == []
 
 
-async def test_what_the_target_forgot_before_it_was_removed_is_sent_again(
-    source: Shard, target: Shard, dialer: Dialer
-) -> None:
+async def test_what_the_target_forgot_before_it_was_removed_is_sent_again(source: Shard, target: Shard) -> None:
     """The inbox is as it was before the first entry, and so is the edge: as after a failover."""
     await send(source, *BODIES)
     entries = await source.broker.answer(b"XRANGE", source.keys.outbox_of("1"), b"-", b"+")
@@ -181,7 +177,7 @@ async def test_shards_that_are_moved_end_it(source: Shard, target: Shard) -> Non
     assert await target.bodies() == []
 
 
-async def test_several_forwarders_share_one_connection_to_a_node(dialer: Dialer, shards: tuple[Shard, Shard]) -> None:
+async def test_several_forwarders_share_one_connection_to_a_node(shards: tuple[Shard, Shard]) -> None:
     links = NodeLinks(shards[0].broker.shards)
     async with AsyncExitStack() as stack:
         for shard in shards:
@@ -229,7 +225,7 @@ async def test_what_a_cancelled_forwarder_no_longer_hears_is_not_logged_as_an_er
     assert logged == []
 
 
-async def test_back_pressure_is_told_by_address(source: Shard, target: Shard) -> None:
+async def test_back_pressure_is_told_by_address(source: Shard) -> None:
     told: dict[str, int] = {}
     async with forwarding(Forwarder(source.broker, on_outstanding=told.update)) as forwarder:
         await send(source, b"1", b"2", to=forwarder)

@@ -11,6 +11,7 @@ from flowq.broker.shards.channel import EntryId
 from flowq.broker.shards.layout import WrongLayout
 from flowq.delivery.policy import DedupMemory
 from tests.conformance.conftest import Command
+from tests.conformance.shards.conftest import MakeShards
 from tests.conformance.shards.two_shards import THERE, Shard, apply, bodies_in, crossing
 from tests.conformance.worker import IN, OUT, output
 
@@ -77,12 +78,13 @@ async def test_each_call_begins_an_epoch_since_its_connection_may_be_another_one
     assert here.sent[1].before == here.sent[0].id
 
 
-async def test_a_delay_begins_when_a_message_arrives_in_its_shard(here: Shard, keys: Keys, redis: Command) -> None:
+async def test_a_delay_begins_when_a_message_arrives_in_its_shard(make_shards: MakeShards, redis: Command) -> None:
+    here, there = await make_shards()
     await here.publishing.publish(THERE, [crossing(b"1"), crossing(b"2")], delay_ms=60_000)
 
-    there = Shard(here.worker, here.settling)
     await apply(there, here.sent)
-    assert (await there.bodies(), await redis(b"ZCARD", keys.delayed(OUT))) == ([], 2)
+
+    assert (await there.bodies(), await redis(b"ZCARD", there.keys.delayed(OUT))) == ([], 2)
 
 
 async def test_what_could_not_become_a_message_stays_in_this_shard(here: Shard, keys: Keys, redis: Command) -> None:
