@@ -30,6 +30,7 @@ _MOST_DIGITS = 9
 OTHER = "other"
 """The kind of error under which all are counted that have no counter of their own."""
 
+RECEIVED, OK = "in", "ok"  # kinds of counters, by edge and by stage
 WHOLE = "*"
 """All stages, in a pause."""
 
@@ -322,6 +323,16 @@ def failure_counts_in(stored: Mapping[str, str], run_id: str) -> dict[str, Seque
 def counters_in(flat: Sequence[bytes]) -> dict[str, int]:
     """Counters by name; those that are no numbers count as 0."""
     return {text_in(name): count_in(value) for name, value in pairs(flat)}
+
+
+def counted(counters: Mapping[str, int], kind: str) -> int:
+    """The counters of one kind, of all edges or stages together."""
+    return sum(n for name, n in counters.items() if name.startswith(f"{kind}:"))
+
+
+def before_move(kind: str) -> str:
+    """The counter of what a shard had counted of one kind when shards were last moved, if that was in this run."""
+    return f"before_move:{kind}"
 
 
 def texts_by_name(flat: Sequence[bytes]) -> dict[str, str]:

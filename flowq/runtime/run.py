@@ -59,7 +59,10 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended. `rejects`: what sources have read that could not become a message, if that was looked up."""
+    """How a run ended. `rejects`: what sources have read that could not become a message, if that was looked up.
+
+    `in_transit`: messages between shards, which no stage has yet.
+    """
 
     pipeline: str
     run: str
@@ -67,6 +70,7 @@ class Summary:
     seconds: float
     stages: Mapping[str, StageBalance]
     rejects: SourceRejects | None = None
+    in_transit: int = 0
 
     @property
     def dead(self) -> int:
@@ -81,6 +85,7 @@ class Summary:
             "drained": self.drained,
             "seconds": round(self.seconds, 3),
             "stages": {name: balance.as_json() for name, balance in self.stages.items()},
+            **({"in_transit": self.in_transit} if self.in_transit else {}),
             **({"rejected": self.rejects.as_json()} if self.rejects is not None and self.rejects.n else {}),
         }
 
@@ -160,6 +165,7 @@ class Run:
             snapshot.is_drained,
             seconds,
             balance_of(self._plan, snapshot),
+            in_transit=snapshot.in_transit,
         )
 
 

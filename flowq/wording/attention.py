@@ -10,10 +10,10 @@ from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.printable import printable
 from flowq.wording.cause_words import STATES, hold_words
 from flowq.wording.quantities import counted, rate_words
-from flowq.wording.shard_words import hot_words, trouble_words
+from flowq.wording.shard_words import hot_words, trouble_words, unserved_words
 
 _MOST_LINES = 4
-NO_STAGE = "Incomplete:", "Lost:", "Hot:"
+NO_STAGE = "Incomplete:", "Lost:", "Hot:", "Not served:"
 """Titles of lines about shards."""
 
 
@@ -67,6 +67,8 @@ def _shards(overview: Overview) -> Iterator[Attention]:
         return
     for words in trouble_words(shards):
         yield Attention("dead", NO_STAGE[0] if shards.silent else NO_STAGE[1], words)
+    if words := unserved_words(shards):
+        yield Attention(STATES[CauseKind.NO_WORKER], NO_STAGE[3], words)
     if words := hot_words(shards):
         yield Attention("busy", NO_STAGE[2], words)
 

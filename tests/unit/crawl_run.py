@@ -17,6 +17,7 @@ ABOUT = RunAbout(
     pipeline="scrape",
     run_id="1m86wekeeynh9",
     address="redis://localhost:6379/0",
+    shards=(),
     stages=(),
     drains=True,
     workers=2,

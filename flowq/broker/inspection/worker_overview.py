@@ -14,6 +14,8 @@ from flowq.broker.workers import silent_seconds_in
 from flowq.delivery.policy import AckMode
 from flowq.graph.compilation.plan import Plan
 
+_SILENT_SECONDS = 3.0  # a read waits two seconds for messages, and of many readers one has always just begun or ended
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOverview:
@@ -40,6 +42,11 @@ class WorkerOverview:
     lease_left_seconds: float | None = None
     silent_seconds: float = 0.0
     shards: tuple[int, ...] = ()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has been unable to read for longer than a reader that is well waits for messages."""
+        return self.silent_seconds >= _SILENT_SECONDS
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON, with the name as `worker`."""

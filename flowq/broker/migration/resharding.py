@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 
 from flowq.broker.edges import Edges
 from flowq.broker.migration.giving import Giving
@@ -11,6 +12,7 @@ from flowq.broker.migration.keys_moving import KeysMoving
 from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.migration.seen_moving import SeenMoving
 from flowq.broker.migration.shards_change import Contents, EdgeMove, ShardsChange, ShardsMoved
+from flowq.broker.records import OK, RECEIVED, before_move, counted, counters_in
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import with_shards
 from flowq.broker.shards.forwarding import flush
@@ -106,6 +108,7 @@ class Resharding:
         await self._move_messages(brokers, moved)
         await self._move_memory(move, moved)
         await self._bring_into_run(brokers[: move.after])
+        await asyncio.gather(*(_note_counted(broker) for broker in brokers[: move.after]))
         await asyncio.gather(*(_forget_all(broker, self._plan) for broker in brokers[move.after :]))
         await record_layout(self._home, move.after)
         for broker in brokers:
@@ -196,8 +199,12 @@ class Resharding:
     async def _refuse_living(self, brokers: Sequence[Broker]) -> None:
         for broker in brokers:
             workers = Workers(broker)
-            leases = await workers.leases(list(await workers.registered()))
-            living = sorted(name for name, lease in leases.items() if lease is not None)
+            registered = await workers.registered()
+            leases = await workers.leases(list(registered))
+            alive = sorted((name for name, lease in leases.items() if lease is not None), reverse=True)
+            facts = [registered.get(name, {}) for name in alive]  # in shard 0 a process has two names
+            processes = [(each.get("host"), each.get("pid", name)) for each, name in zip(facts, alive, strict=True)]
+            living = sorted(dict(zip(processes, alive, strict=True)).values())
             if living:
                 more = f" and {len(living) - _NAMED} more" * (len(living) > _NAMED)
                 raise WorkersAlive(
@@ -212,7 +219,8 @@ class Resharding:
             more = f"; and {len(leaving) - _NAMED} more" * (len(leaving) > _NAMED)
             raise ShardsHoldSomething(
                 f"the shards that would go are not empty: {held}{more}",
-                hint=f"let it finish, and put back or remove its dead letters: flowq dlq ls {self._plan.name}",
+                hint=f"let it finish, and put back or remove its dead letters: flowq dlq ls {self._plan.name}; "
+                f"kept messages go only with all the rest: flowq run {self._plan.name} --fresh",
             )
 
     async def _left_in(self, leaving: Sequence[Broker], brokers: Sequence[Broker]) -> list[Contents]:
@@ -245,6 +253,13 @@ async def _forget_all(broker: Broker, plan: Plan) -> None:
     )  # fmt: skip
     of_stages = [kind(stage.name) for stage in plan.consumers for kind in kinds]
     await broker.answer(b"DEL", keys.run, keys.stats, keys.failures, keys.published, *of_stages)
+
+
+async def _note_counted(broker: Broker) -> None:
+    """Note what has been counted up to here: counters stay, new shards begin at 0, and neither tells of a busy key."""
+    counters = counters_in(await broker.answer(b"HGETALL", broker.keys.stats))
+    noted = [(before_move(kind), counted(counters, kind)) for kind in (RECEIVED, OK)]
+    await broker.answer(b"HSET", broker.keys.stats, *chain.from_iterable(noted))
 
 
 async def _length(broker: Broker, kind: Callable[[str], str], stages: Sequence[str]) -> int:

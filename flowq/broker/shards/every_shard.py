@@ -37,6 +37,11 @@ class SilentShard:
         return error
 
 
+def server_of(broker: Broker) -> str:
+    """Where a shard is: the address to which its last connection was made, or that of the URL."""
+    return broker.dialer.address.removesuffix(f" (shard {broker.shard})")
+
+
 OnSilent = Callable[[SilentShard], None]
 """Called with each shard that does not answer, by what can do without it."""
 
@@ -87,7 +92,7 @@ async def ask_every_shard(
         if isinstance(reply, asyncio.CancelledError):
             reply = translate(TimeoutError(), shard.dialer.address)
         if isinstance(reply, BrokerUnavailable):
-            silent.append(SilentShard(shard.shard, shard.dialer.address, reply))
+            silent.append(SilentShard(shard.shard, server_of(shard), reply))
         elif isinstance(reply, BaseException):
             raise reply
         else:
@@ -108,3 +113,12 @@ async def _cancel_late(asking: Collection[asyncio.Future[T]], patience_seconds: 
     finally:
         for each in asking:
             each.cancel()
+
+
+def shards_text(shards: Sequence[int]) -> str:
+    """Shards as people write them.
+
+    >>> shards_text([3]), shards_text([0, 2, 5])
+    ('shard 3', 'shards 0, 2, 5')
+    """
+    return f"shard{'s' * (len(shards) != 1)} {', '.join(map(str, sorted(shards)))}"

@@ -17,6 +17,7 @@ from flowq.cli.framework.parameters import Here, Json
 from flowq.durations import duration_text
 from flowq.errors import UsageError
 from flowq.printable import json_text, printable
+from flowq.wording.shard_words import server_words
 
 if TYPE_CHECKING:
     from flowq.broker.inspection.health import Health
@@ -151,7 +152,7 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
     yield "permissions", _permissions(report)
     for primary in report.primaries.found if report.primaries is not None else ():
         replicas = f"{primary.health.replicas or 'no'} replica{'s' * (primary.health.replicas != 1)}"
-        yield "shards", f"{', '.join(map(str, primary.shards))} on {primary.address}, {replicas}"
+        yield "shards", f"{', '.join(map(str, primary.shards))} on {server_words(primary.address)}, {replicas}"
     if report.by_hand:
         yield "by hand", report.by_hand
     for n, (fault, loss) in enumerate(report.losses.items()):

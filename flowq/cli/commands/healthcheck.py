@@ -54,8 +54,10 @@ def command(
         seen = {"healthy": not faults, "faults": faults, "workers": found}
         print(json_text({**seen, "missing": [each.as_json() for each in missing]} if missing else seen, indent=True))
     else:
-        for each in missing:
-            note(f"{each}: what its workers do there is unknown")
+        from flowq.wording.shard_words import silent_words
+
+        for words in silent_words(missing):
+            note(f"{words}: what workers do there is unknown")
         for fault in faults:
             note(fault)
         if not faults:

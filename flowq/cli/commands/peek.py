@@ -73,11 +73,12 @@ def command(
 
 async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bool) -> AsyncIterator[Sequence[Sight]]:
     from flowq.broker.inspection.browse import Browser
+    from flowq.wording.shard_words import silent_words
 
     browser = Browser(broker)
     now_ms, sights = await browser.peek(edges, most=limit)
-    for silent in browser.silent:
-        note(f"{silent}: its messages are missing")
+    for words in silent_words(browser.silent):
+        note(f"{words}: messages there are missing")
     yield sights
     after = {(shard.shard, edge): f"{now_ms}-0" for shard in broker.shards for edge in edges}
     while follow:

@@ -48,6 +48,8 @@ def command(
       flowq trace scrape 019c2f7a00000001
       flowq trace scrape 019c2f7a00000001 --json | jq '.messages[].places[].state'
     """
+    from flowq.wording.shard_words import silent_words
+
     plan = plan_of(name, settings)
     lineage = with_broker_for_views(plan, settings, lambda broker: _search(plan, broker, message_id))
     looked = f"searched {lineage.looked_at:,} of {counted(lineage.total, 'message')}"
@@ -55,7 +57,8 @@ def command(
         raise NotFound(f"nothing found of a message {message_id} so far", hint=looked)
     if not lineage.is_known:
         raise NotFound(
-            f'no trace of a message {message_id} in "{name}"' + "".join(f"; {each}" for each in lineage.silent),
+            f'no trace of a message {message_id} in "{name}"'
+            + "".join(f"; {words}" for words in silent_words(lineage.silent)),
             hint=f"it may be settled: @stage(keep=...) keeps those; flowq peek {plan.name} shows ids",
         )
     if json:
@@ -64,8 +67,8 @@ def command(
     _show(lineage, plan, cuts=not all_)
     if not lineage.is_complete:
         note(looked)
-    for silent in lineage.silent:
-        note(f"{silent}: it was not searched")
+    for words in silent_words(lineage.silent):
+        note(f"{words}: not searched")
     if lineage.left_out:
         note(f"{lineage.left_out:,} more messages of the family are left out")
 

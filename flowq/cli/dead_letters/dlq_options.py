@@ -113,15 +113,17 @@ def in_letters(name: str, settings: Settings, look: Callable[[DeadLetters], Coro
     Letters in a shard that does not answer are left out, and the shard is named.
     """
     from flowq.dead_letters.dead_letters import DeadLetters
+    from flowq.wording.shard_words import silent_words
 
-    plan, named = plan_of(name, settings), set[int]()
+    plan, silent = plan_of(name, settings), dict[int, "SilentShard"]()
 
-    def on_silent(silent: SilentShard) -> None:
-        if silent.shard not in named:
-            note(f"{silent}: its letters are missing")
-        named.add(silent.shard)
+    def on_silent(each: SilentShard) -> None:
+        silent[each.shard] = each
 
-    return with_broker_for_views(plan, settings, lambda broker: look(DeadLetters(plan, broker, on_silent=on_silent)))
+    found = with_broker_for_views(plan, settings, lambda broker: look(DeadLetters(plan, broker, on_silent=on_silent)))
+    for words in silent_words(silent.values()):
+        note(f"{words}: letters there are missing")
+    return found
 
 
 async def how_to_finish(inspector: Inspector) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flowq.broker.records import WHOLE, FailureCount, Snapshot
 from flowq.broker.runs import StageBalance
+from flowq.broker.shards.every_shard import shards_text
 from flowq.cli.framework.invocation import as_typed
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
 class RunAbout:
     """What is known of a run before it starts.
 
-    `stages` empty means all of them; 0 `workers` is this process; `others` are the workers that run already, and
-    `failures` the failed attempts that were counted already.
+    `stages` and `shards` empty mean all of them; 0 `workers` is this process; `others` are the workers that run
+    already, and `failures` the failed attempts that were counted already.
     """
 
     pipeline: str
     run_id: str
     address: str
     stages: tuple[str, ...]
+    shards: tuple[int, ...]
     drains: bool
     workers: int
     resumed: bool
@@ -56,7 +58,7 @@ def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
     what.append(f"  {about.address}", "dim")
     n = len(about.stages) or len(plan.stages)
     stages = ", ".join(about.stages) if about.stages else f"all {n} stages" if n > 1 else "1 stage"
-    parts = [stages]
+    parts = [f"{stages} of {shards_text(about.shards)} only" if about.shards else stages]
     if about.workers > 1:
         parts.append(counted(about.workers, "worker"))
     if about.others:
@@ -130,6 +132,8 @@ def progress_line(
         for where in ("waiting", "delayed", "running")
         if (n := sum(getattr(balance, where) for balance in balances.values()))
     ]
+    if snapshot.in_transit:
+        left.append(f"{snapshot.in_transit:,} in transit")
     parts.append(f"left {snapshot.outstanding:,}" + (f": {', '.join(left)}" if left else ""))
     parts.append(f"dead {sum(balance.dead for balance in balances.values()):,}")
     return "  ".join(parts)
@@ -159,7 +163,7 @@ def end_lines(
     Last comes what to do next with what `stays` behind.
     """
     stages = {stage.name: summary.stages[stage.name] for stage in plan.consumers}
-    left = sum(balance.outstanding for balance in stages.values())
+    left = sum(balance.outstanding for balance in stages.values()) + summary.in_transit
     how = "drained in" if summary.drained else "stopped after" if stopped else "ended after"
     headline = Text(f"{how} {duration_text(summary.seconds)}: ", "bold")
     headline.append(f"{stored(plan, summary.stages):,} stored, ")
@@ -167,7 +171,8 @@ def end_lines(
     if summary.dead and dead_before:
         headline.append(f" ({max(0, summary.dead - dead_before):,} new)")
     if left:
-        headline.append(f", {left:,} left", "yellow")
+        transit = f", {summary.in_transit:,} of them in transit between shards" if summary.in_transit else ""
+        headline.append(f", {left:,} left{transit}", "yellow")
     lines = [headline, *balance_lines(stages, width)]
     if summary.rejects is not None and summary.rejects.n:
         lines += reject_lines(summary.rejects, width)

@@ -46,7 +46,9 @@ def _lines(change: ShardsChange, pipeline: str) -> Iterator[str]:
     if change.leaving:
         for each in change.leaving:
             yield f"shard {each.shard} would go, but holds {each}"
-        yield f"that is refused: let the pipeline finish, and retry or remove its dead letters:  flowq dlq {pipeline}"
+        yield f"that is refused: let it finish, and put back or remove its dead letters:  flowq dlq ls {pipeline}"
+        if any(each.kept for each in change.leaving):
+            yield f"kept messages go only with all the rest:  flowq run {pipeline} --fresh"
     else:
         yield f"stop all workers, then:  flowq apply {pipeline}"
 

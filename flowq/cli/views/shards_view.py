@@ -11,7 +11,7 @@ from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsOver
 from flowq.cli.views.table import Column, fitted_table, indented, number
 from flowq.printable import printable
 from flowq.wording.quantities import rate_words, size
-from flowq.wording.shard_words import hot_words, trouble_words
+from flowq.wording.shard_words import hot_words, server_words, trouble_words, unserved_words
 
 _COLUMNS = (
     Column("shard", worth=99),
@@ -48,18 +48,20 @@ def _row(each: ShardFigures, shards: ShardsOverview) -> Sequence[Text]:
         Text("-" if each.rate is None else rate_words(each.rate), "" if each.rate else "dim"),
         number(each.workers),
         Text(size(each.memory_bytes), "" if each.memory_bytes >= 1000 else "dim"),
-        Text(printable(each.address), "dim"),
+        Text(printable(server_words(each.address)), "dim"),
     )
 
 
 def _unknown(shard: int, address: str) -> Sequence[Text]:
     between = [Text("?", "red") for _ in _COLUMNS[2:]]
-    return Text(str(shard), "bold red"), *between, Text(f"{printable(address)} does not answer", "red")
+    return Text(str(shard), "bold red"), *between, Text(f"{printable(server_words(address))} does not answer", "red")
 
 
 def shard_notes(shards: ShardsOverview) -> list[Text]:
-    """Shards that do not answer, lost messages, and a shard that gets too many."""
+    """Shards that do not answer, lost messages, shards without a worker, and one that gets too many."""
     lines = [Text(f" {printable(words)}", "bold red") for words in trouble_words(shards)]
+    if words := unserved_words(shards):
+        lines.append(Text(f" {words}", "yellow"))
     if words := hot_words(shards):
         lines.append(Text(f" {words}", "yellow"))
     return lines

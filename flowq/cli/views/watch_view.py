@@ -26,7 +26,6 @@ from flowq.wording.quantities import span_words
 _WIDE = 150
 _MOST_SAMPLES = 60
 _MOST_DEAD_WORKERS = 3
-_SILENT_SECONDS = 2.0  # no reader that is well waits longer for Redis
 
 Sized = Callable[[int], RenderableType]
 """A part of the screen, for any width."""
@@ -117,7 +116,7 @@ def _workers(overview: Overview) -> Sized:
 def _worker_row(worker: WorkerOverview) -> list[Text]:
     running = sum(worker.running.values())
     in_handler = running if worker.in_handler is None else sum(worker.in_handler.values())
-    if worker.silent_seconds >= _SILENT_SECONDS:
+    if worker.is_silent:
         last = Text(f"has read nothing for {duration_text(worker.silent_seconds)}", "bold red")
     else:
         last = Text(printable(", ".join(worker.stages)) or "sources", "dim")

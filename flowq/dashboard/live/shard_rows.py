@@ -6,6 +6,7 @@ from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsOver
 from flowq.broker.shards.every_shard import SilentShard
 from flowq.printable import printable
 from flowq.wording.quantities import rate_words, size
+from flowq.wording.shard_words import server_words
 
 NUMBERS = ("received", "waiting", "delayed", "running", "transit", "dead", "rate", "workers", "memory")
 """The columns between the shard and where it is."""
@@ -19,7 +20,7 @@ def shard_row(each: ShardFigures | SilentShard, shards: ShardsOverview) -> dict[
             "state": "dead",
             "shard": str(each.shard),
             **unknown,
-            "at": f"{printable(each.address)} does not answer",
+            "at": f"{printable(server_words(each.address))} does not answer",
         }
     return {
         "state": "busy" if each.shard == shards.hot else "",
@@ -33,5 +34,5 @@ def shard_row(each: ShardFigures | SilentShard, shards: ShardsOverview) -> dict[
         "rate": "–" if each.rate is None else rate_words(each.rate),
         "workers": f"{each.workers:,}",
         "memory": size(each.memory_bytes),
-        "at": printable(each.address),
+        "at": printable(server_words(each.address)),
     }

@@ -16,7 +16,6 @@ from flowq.wording.cause_words import FOREVER_SECONDS
 from flowq.wording.quantities import counted, span_words
 
 _MOST_BOXES, _STEP, _BOX = 32, 12, 10
-_SILENT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ def _member(worker: WorkerOverview) -> CrewMember:
 
 
 def _state(worker: WorkerOverview) -> tuple[str, str]:
-    if worker.silent_seconds >= _SILENT_SECONDS:
+    if worker.is_silent:
         return "alone", f"has read nothing from Redis for {duration_text(worker.silent_seconds)}"
     if not (has := sum(worker.running.values())):
         return "idle", "nothing to do"

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from flowq.broker.client.connection import Dialer
+from flowq.broker.inspection.merging.overviews import overview_of
+from flowq.broker.inspection.merging.primaries import examine_primaries
+from flowq.broker.inspection.merging.shards_seen import hottest
 from flowq.broker.keys import Keys
 from flowq.broker.migration.resharding import OtherMove, Resharding, ShardsHoldSomething, WorkersAlive
 from flowq.broker.publishing import Publishing
@@ -174,6 +177,33 @@ async def test_nothing_moves_while_a_worker_lives_in_any_shard(lab: Lab) -> None
     assert await lab.messages(6) == before
     assert await read_layout(lab.home) == 4
     await agree_on_layout(lab.opened(4), 4)
+
+
+async def test_a_process_that_lives_is_named_once(lab: Lab) -> None:
+    await lab.fill(3)
+    facts = {"host": "one", "pid": 7}
+    for name in ("one:7:first", "one:7:second"):
+        await Workers(lab.home).register(name, facts, lease_ms=600_000, heartbeat="1")
+
+    with pytest.raises(WorkersAlive, match="served by one:7:first\n"):
+        await move(lab, 4)
+
+
+async def test_a_shard_is_not_called_busy_for_what_came_before_a_move(lab: Lab) -> None:
+    await lab.fill(3)
+    for counter in ("in:>fetch", "ok:fetch"):
+        await lab.home.answer(b"HSET", lab.home.keys.stats, counter, 5000)
+    await move(lab, 4)
+    brokers = lab.opened(4).shards
+
+    async def busy() -> list[int | None]:
+        shards = (await overview_of(brokers[0], plan_of(4))).shards
+        return [shards.hot if shards else None, hottest((await examine_primaries(brokers[0])).ok)]
+
+    assert await busy() == [None, None]
+    for counter in ("in:>fetch", "ok:fetch"):
+        await brokers[2].answer(b"HINCRBY", brokers[2].keys.stats, counter, 1000)
+    assert await busy() == [2, 2]
 
 
 async def test_shards_that_hold_something_do_not_go(lab: Lab) -> None:

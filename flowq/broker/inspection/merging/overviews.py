@@ -23,9 +23,9 @@ from flowq.broker.inspection.outlook import outlook_of
 from flowq.broker.inspection.overview import MOST_SLOW, Overview, stages_of
 from flowq.broker.inspection.throughput_records import HalfMinute
 from flowq.broker.inspection.worker_overview import WorkerOverview
-from flowq.broker.records import TAKES_PART
+from flowq.broker.records import RECEIVED, TAKES_PART, before_move
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, ask_every_shard, server_of
 from flowq.broker.shards.waves import in_transit
 from flowq.graph.compilation.plan import Plan
 
@@ -52,7 +52,7 @@ async def overview_of(broker: Broker, plan: Plan, *, before: Overview | None = N
     snapshots = {shard: overview.snapshot for shard, overview in by_shard.items()}
     names = process_names(by_shard.values())
     transit = in_transit(channels for _, channels in found.by_shard.values())
-    addresses = {shard.shard: shard.dialer.address for shard in broker.shards}
+    addresses = {shard.shard: server_of(shard) for shard in broker.shards}
     figures = {shard: _figures(shard, addresses[shard], each) for shard, each in by_shard.items()}
     seen = ShardsOverview(figures, found.silent, transit, lost_messages(snapshots))
     return merged_overview(plan, by_shard, seen, names, before=before)
@@ -63,7 +63,7 @@ def process_names(overviews: Iterable[Overview]) -> dict[str, str]:
     first: dict[object, str] = {}
     names: dict[str, str] = {}
     for overview in overviews:
-        for facts in overview.snapshot.workers:
+        for facts in sorted(overview.snapshot.workers, key=lambda facts: str(facts["worker"])):
             names[facts["worker"]] = first.setdefault(process_of(facts), facts["worker"])
     return names
 
@@ -154,4 +154,5 @@ def _figures(shard: int, address: str, overview: Overview) -> ShardFigures:
         memory_bytes=sum(stage.memory_bytes for stage in stages),
         workers=len({*_serving(overview).values()}),
         lost=sum(lost_messages({shard: overview.snapshot}).values()),
+        received_before_move=overview.snapshot.counters.get(before_move(RECEIVED), 0),
     )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.inspection.health import Health, ServerHealth, info_fields
-from flowq.broker.records import counters_in
+from flowq.broker.records import OK, before_move, counted, counters_in
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError, BrokerUnavailable
 
@@ -73,8 +73,8 @@ async def examine_primaries(broker: Broker) -> Primaries:
     return Primaries(
         [answer for answer in examined if not isinstance(answer, str)],
         silent,
-        ok={shard.broker.shard: _sum(shard.counters, "ok:") for shard in shards},
-        lost={shard.broker.shard: n for shard in shards if (n := _sum(shard.counters, "lost:"))},
+        ok={shard.broker.shard: _since_move(shard.counters) for shard in shards},
+        lost={shard.broker.shard: n for shard in shards if (n := counted(shard.counters, "lost"))},
     )
 
 
@@ -87,8 +87,9 @@ async def _if_reached(asking: Awaitable[T]) -> T | str:
         return f"{error.server}: {why}" if isinstance(error, BrokerUnavailable) and error.server else why
 
 
-def _sum(counters: Mapping[str, int], kind: str) -> int:
-    return sum(n for name, n in counters.items() if name.startswith(kind))
+def _since_move(counters: Mapping[str, int]) -> int:
+    """Messages handled since shards were last moved: what came before says nothing about the present ones."""
+    return counted(counters, OK) - counters.get(before_move(OK), 0)
 
 
 async def _of_shard(broker: Broker) -> _Shard:

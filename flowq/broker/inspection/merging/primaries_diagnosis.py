@@ -8,6 +8,7 @@ from itertools import groupby
 from flowq.broker.inspection.diagnosis import start_up_findings
 from flowq.broker.inspection.merging.primaries import Primaries, Primary
 from flowq.broker.inspection.merging.shards_seen import hottest
+from flowq.broker.shards.every_shard import shards_text
 from flowq.durations import duration_text
 from flowq.errors import Problem, Problems
 
@@ -89,12 +90,3 @@ def _balance(ok: Mapping[int, int], found: Problems) -> None:
             f"shard {shard} has handled {times:.1f} times as many messages as the average shard",
             hint='one key has most of the messages: another place=, or place="spread" where no key matters',
         )
-
-
-def shards_text(shards: Sequence[int]) -> str:
-    """Shards as people write them.
-
-    >>> shards_text([3]), shards_text([0, 2, 5])
-    ('shard 3', 'shards 0, 2, 5')
-    """
-    return f"shard{'s' * (len(shards) != 1)} {', '.join(map(str, sorted(shards)))}"

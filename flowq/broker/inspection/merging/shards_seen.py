@@ -20,7 +20,8 @@ class ShardFigures:
     """One shard. `received` are the messages that came to stages there in this run, `rate` those settled per second.
 
     `dead_letters` are those kept now. `lost` are messages that it was certain to have and has forgotten, all of them
-    from other shards. `workers` are the processes that serve it.
+    from other shards. `workers` are the processes that serve it. `received_before_move` are those of `received` that
+    had come when shards were last moved, if that was in this run: the shards of that time are others.
     """
 
     shard: int
@@ -34,6 +35,11 @@ class ShardFigures:
     memory_bytes: int
     workers: int
     lost: int = 0
+    received_before_move: int = 0
+
+    @property
+    def received_since_move(self) -> int:
+        return self.received - self.received_before_move
 
     @property
     def outstanding(self) -> int:
@@ -79,7 +85,14 @@ class ShardsOverview(ShardsSeen[ShardFigures]):
     @property
     def hot(self) -> int | None:
         """The shard that received most messages, if it has more than twice the mean of all that answered."""
-        return hottest({shard: each.received for shard, each in self.by_shard.items()})
+        return hottest({shard: each.received_since_move for shard, each in self.by_shard.items()})
+
+    @property
+    def unserved(self) -> Sequence[int]:
+        """Shards that hold messages and have no worker, while others have some."""
+        if not any(each.workers for each in self.by_shard.values()):
+            return ()
+        return [shard for shard, each in self.by_shard.items() if each.outstanding and not each.workers]
 
     def each(self) -> Iterator[ShardFigures | SilentShard]:
         """All shards in order."""
