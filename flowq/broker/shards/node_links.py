@@ -43,7 +43,7 @@ class NodeLink(Link):
 
 
 def _note_result(exchange: asyncio.Future[list[Any]]) -> None:
-    """Without this, asyncio would log the error of an exchange whose caller was cancelled as one that was never looked at."""
+    """Without this, asyncio would log the error of an exchange whose caller was cancelled as never looked at."""
     if not exchange.cancelled():
         exchange.exception()
 
