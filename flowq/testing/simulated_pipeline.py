@@ -215,7 +215,8 @@ class SimulatedPipeline:
         self.progress.n_fruitless = 0
         if within_seconds is None:
             within_seconds = self.around.patience_seconds
-        await self._until_done(self._drained(limit, within_seconds))
+        # The lanes of each shard ask for work, also while there is none.
+        await self._until_done(self._drained(limit * self.plan.shards, within_seconds))
 
     async def _drained(self, limit: int, within_seconds: float) -> None:
         time, most_events = self.around.timers.time, self.progress.n_events + _MOST_LIMITS * limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import chain
 
 from flowq.broker.edges import Edges
@@ -16,7 +17,15 @@ from flowq.broker.records import OK, RECEIVED, before_move, counted, counters_in
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import with_shards
 from flowq.broker.shards.forwarding import flush
-from flowq.broker.shards.layout import LayoutMove, agree_on_layout, begin_move, read_move, record_layout, shards_in_use
+from flowq.broker.shards.layout import (
+    LayoutMove,
+    WrongLayout,
+    agree_on_layout,
+    begin_move,
+    read_move,
+    record_layout,
+    shards_in_use,
+)
 from flowq.broker.shards.waves import in_transit, look
 from flowq.broker.workers import Workers
 from flowq.delivery.edge import Edge
@@ -93,7 +102,7 @@ class Resharding:
         """Move everything, and put the number into force. Raises as `check` does, before anything is changed."""
         move, _ = await self._move()
         if move is None:
-            await agree_on_layout(with_shards(self._home, self._after), self._after)
+            await self._repair_layout()
             return ShardsMoved()
         await self.check()
         brokers = self._open(move)
@@ -110,10 +119,20 @@ class Resharding:
         await self._bring_into_run(brokers[: move.after])
         await asyncio.gather(*(_note_counted(broker) for broker in brokers[: move.after]))
         await asyncio.gather(*(_forget_all(broker, self._plan) for broker in brokers[move.after :]))
-        await record_layout(self._home, move.after)
+        await self._until_certain(partial(record_layout, self._home, move.after))
         for broker in brokers:
             broker.moving = ""
         return moved
+
+    async def _repair_layout(self) -> None:
+        """Have all shards agree with the first one, which says that none are moved: one may have been restored."""
+        home = with_shards(self._home, self._after)
+        try:
+            await agree_on_layout(home, self._after)
+        except WrongLayout:
+            if await shards_in_use(home) != self._after:
+                raise
+            await self._until_certain(partial(record_layout, home, self._after))
 
     async def _move(self) -> tuple[LayoutMove | None, bool]:
         """The move that is to be made, and whether it has begun."""
@@ -148,7 +167,7 @@ class Resharding:
         """Keep all others out, and let what is in transit arrive."""
         for broker in brokers:
             broker.moving = str(move)
-        await begin_move(self._home, move)
+        await self._until_certain(partial(begin_move, self._home, move))
         await asyncio.gather(*map(flush, brokers))
 
     async def _move_messages(self, brokers: Sequence[Broker], moved: ShardsMoved) -> None:

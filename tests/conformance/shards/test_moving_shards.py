@@ -165,6 +165,23 @@ async def test_a_key_of_another_type_stops_a_move_with_an_error_of_flowq(lab: La
         await move(lab, 4)
 
 
+@pytest.mark.parametrize("layout", [b"moving 1 4", b"2", b"nonsense"])
+async def test_a_shard_that_has_been_restored_from_before_a_move_agrees_again_after_apply(
+    lab: Lab, layout: bytes
+) -> None:
+    await lab.fill(3)
+    await move(lab, 4)
+    before, restored = await lab.messages(4), lab.opened(4).shards[2]
+    await restored.answer(b"HSET", restored.keys.heads, b"layout", layout)
+    with pytest.raises(WrongLayout, match="are being moved"):
+        await agree_on_layout(lab.opened(4), 4)
+
+    await move(lab, 4)
+
+    await agree_on_layout(lab.opened(4), 4)
+    assert await lab.messages(4) == before
+
+
 async def test_nothing_moves_while_a_worker_lives_in_any_shard(lab: Lab) -> None:
     await lab.fill(3)
     await move(lab, 4)
