@@ -126,8 +126,9 @@ class Harness:
     async def drain(self, limit: int = DECISIONS, *, within: float | str | None = None) -> None:
         """Let the clock move until every message is settled, delayed and held ones included, and no handler runs.
 
-        limit: how many calls to Redis for each shard may follow each other without a single message coming to its end. A
-            message that leads to another through a fifth as many stages, or twenty times as many calls, end it as well.
+        limit: how many calls to Redis for each shard may follow each other without a single message coming to its end.
+            A message that leads to another through a fifth as many stages, or twenty times as many calls, end it as
+            well.
         within: how long it may take by the clock of the harness: seconds, or text such as "5m". By default as long as
             it takes, or a minute on a real clock.
 
