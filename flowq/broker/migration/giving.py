@@ -28,6 +28,7 @@ from flowq.large_bodies.store import redeem
 
 MOST_PER_STEP = 300
 _MOST_BYTES = 4_000_000
+_LATEST_MS = 10**15  # another program may have written any number, also an infinite one
 _GIVEN, _GONE, _OTHER_LAYOUT, _SERVED = 1, -1, -2, -3
 
 
@@ -144,7 +145,8 @@ class Giving:
             commands = [(b"HGET", keys.delayed_bodies(edge), name) for name in some]
             for name, value in zip(some, await self._broker.ask_each(commands), strict=True):
                 if value is not None:  # one that is due stays delayed: it is promoted where it lives
-                    yield _Found(name, delayed_fields(value), max(1, int(float(due[name])) - now_ms))
+                    due_ms = int(min(max(float(due[name]), 0), _LATEST_MS))
+                    yield _Found(name, delayed_fields(value), max(1, due_ms - now_ms))
 
     def _add(self, step: _Step, found: _Found, output: Output) -> None:
         """Add a message to a step if it lives elsewhere, or stays with another header."""

@@ -165,6 +165,17 @@ async def test_a_key_of_another_type_stops_a_move_with_an_error_of_flowq(lab: La
         await move(lab, 4)
 
 
+@pytest.mark.parametrize("score", [b"inf", b"-inf", b"1e300"])
+async def test_a_message_that_another_program_has_delayed_for_ever_moves_as_well(lab: Lab, score: bytes) -> None:
+    await lab.fill(N, delayed=DELAYED)
+    for number in DELAYED:
+        await lab.home.answer(b"ZADD", lab.home.keys.delayed(">count"), score, b"count-%d" % number)
+
+    await move(lab, 6)
+
+    assert await lab.messages(6) == expected(6)
+
+
 @pytest.mark.parametrize("layout", [b"moving 1 4", b"2", b"nonsense"])
 async def test_a_shard_that_has_been_restored_from_before_a_move_agrees_again_after_apply(
     lab: Lab, layout: bytes
