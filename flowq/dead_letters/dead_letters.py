@@ -45,11 +45,11 @@ class DeadLetters:
 
     Letters are listed by stage in the plan's order, within a stage in the order in which they died. Each change is one
     atomic step per letter: if a call is interrupted, repeated or made by two people at once, nothing happens twice, and
-    the remaining letters are still dead.
+    the remaining letters are still dead. A changed letter whose key lives in another shard is put back there, in two
+    steps: if the call is interrupted between them, repeat it within an hour.
 
     Methods raise BrokerUnavailable when Redis does not answer, NotFound for a stage that the plan does not have, and
     DoesNotFit for a fixed message that its stage would not accept, with its `fields` and what is wrong with each.
-    LivesElsewhere is raised for a fixed message whose key lives in another shard.
 
     >>> from flowq.broker.open import open_broker
     >>> from flowq.settings import Settings
@@ -144,14 +144,14 @@ class DeadLetters:
         header, stage = letter.header, Edge.parse(edge).target
         if edit is not None or stage != letter.stage:
             letter.needs_body()
-        body = edit(letter) if edit else None
+        body, home = edit(letter) if edit else None, None
         if body is None and (letter.is_edited or stage != letter.stage):
             body = letter.body
         if body is not None:
             fitting = fittings.get(stage) or fittings.setdefault(stage, Fitting(self._plan, stage))
             header = replace(fitting.header_for(letter, body), packing="")
-            self._homes.check(letter, edge, header, body)
-        return WayBack(letter.id, put_back(header, letter.death).encode(), letter.run, delay_ms, body)
+            home = self._homes.elsewhere(letter, edge, header, body)
+        return WayBack(letter.id, put_back(header, letter.death).encode(), letter.run, delay_ms, body, home)
 
     def _edge_back(self, letter: DeadLetterRecord) -> str:
         edge = self._plan.edge_by_name.get(letter.edge)
@@ -182,13 +182,13 @@ class DeadLetters:
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]
                 header = replace(fitting.header_for(letter, body), packing="")
-                self._homes.check(letter, self._edge_back(letter), header, body)
                 there.add(letter.id)
                 unchanged += (is_same := is_same_json(body, letter.body))
                 if and_put_back:
                     edge = self._edge_back(letter)
-                    fresh = put_back(header, letter.death).encode()
-                    ways[edge].append(WayBack(letter.id, fresh, letter.run, 0, letter.body if is_same else body))
+                    fresh, body = put_back(header, letter.death).encode(), letter.body if is_same else body
+                    home = self._homes.elsewhere(letter, edge, header, body)
+                    ways[edge].append(WayBack(letter.id, fresh, letter.run, 0, body, home))
                 elif not is_same:
                     changed[letter.id] = body
         n = 0

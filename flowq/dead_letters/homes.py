@@ -6,18 +6,12 @@ from dataclasses import replace
 
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.letter import DeadLetterRecord
-from flowq.delivery.edge import Edge, parse_address
+from flowq.delivery.edge import parse_address
 from flowq.delivery.letter_ids import LetterId
 from flowq.delivery.message import Arrival, Delivery, Header
-from flowq.errors import BodyElsewhere, UsageError
+from flowq.errors import BodyElsewhere
 from flowq.graph.compilation.placing import NOWHERE, Placing
 from flowq.graph.compilation.plan import Plan
-
-
-class LivesElsewhere(UsageError):
-    """A changed dead letter whose new key lives in another shard. It can be pushed there, not put back."""
-
-    code = "FQ225"
 
 
 class Homes:
@@ -38,12 +32,7 @@ class Homes:
             return None
         return parse_address(placed)[0]
 
-    def check(self, letter: DeadLetterRecord, edge: str, header: Header, body: bytes) -> None:
-        """Raise LivesElsewhere if a letter with a new body, or for another stage, does not belong where it is."""
-        home, stage = self.of(edge, header, body), Edge.parse(edge).target
-        if home is not None and home != LetterId.parse(letter.id).shard:
-            raise LivesElsewhere(
-                f"letter {letter.id}: what it has become lives in shard {home}",
-                hint=f"push it to {stage} (flowq dlq export --messages, flowq push), then remove the letter",
-                detail="nothing was changed",
-            )
+    def elsewhere(self, letter: DeadLetterRecord, edge: str, header: Header, body: bytes) -> int | None:
+        """The shard of a letter with a new body, or for another stage; None if it is where it belongs."""
+        home = self.of(edge, header, body)
+        return None if home == LetterId.parse(letter.id).shard else home

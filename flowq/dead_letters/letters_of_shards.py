@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from flowq.broker.publishing import Publishing
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, OnSilent, ask_every_shard
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.letter_ids import LetterId, is_letter_id
+from flowq.delivery.settlement import Output
 
 Item = TypeVar("Item")
 
@@ -25,7 +27,8 @@ def stored_letters(broker: Broker, stage: str, on_silent: OnSilent | None = None
 class LettersOfShards(StoredLetters):
     """The dead letters of one stage, merged by time. Ids end with the shard: "1700000000000-0@3".
 
-    Each method acts on the shards of the letters it is given; within a shard it is one atomic step. Reading raises
+    Each method acts on the shards of the letters it is given; within a shard it is one atomic step. A letter that was
+    edited and now belongs to another shard is put back there, in two. Reading raises
     BrokerUnavailable, with its name, if a shard does not answer: its letters would seem to be gone. With `on_silent`,
     which is told about that shard, the letters of the others are read.
     """
@@ -76,13 +79,23 @@ class LettersOfShards(StoredLetters):
         return [replace(found[each], entry_id=each) for each in ids if each in found]
 
     async def put_back(self, edge: str, letters: Sequence[WayBack]) -> int:
-        by_shard = self._by_shard(letters, lambda letter: letter.entry_id)
-        return sum(
-            await _all_of(
-                self._of[shard].put_back(edge, [way._replace(entry_id=letter.entry) for letter, way in ways])
-                for shard, ways in by_shard.items()
-            )
+        by_shard = self._by_shard((way for way in letters if way.home is None), lambda way: way.entry_id)
+        staying = await _all_of(
+            self._of[shard].put_back(edge, [way._replace(entry_id=letter.entry) for letter, way in ways])
+            for shard, ways in by_shard.items()
         )
+        leaving = self._by_shard((way for way in letters if way.home is not None), lambda way: way.entry_id)
+        return sum(staying) + sum([await self._send(edge, *each) for ways in leaving.values() for each in ways])
+
+    async def _send(self, edge: str, letter: LetterId, way: WayBack) -> int:
+        """Put a letter back in another shard. First it is there, then gone here: between the two it can only be twice.
+
+        Then its id keeps it from being added again for an hour, as that of a push does.
+        """
+        home, token = self._broker.shards[way.home or 0], f"put_back:{self._stage}:{letter}"
+        message = Output(edge, way.header, way.body or b"")
+        await Publishing(home).publish(edge, [message], token=token, delay_ms=way.delay_ms)
+        return await self._of[letter.shard or 0].remove([letter.entry])
 
     async def edit(self, bodies: Sequence[tuple[str, bytes]]) -> list[bool]:
         by_shard = self._by_shard(bodies, lambda edited: edited[0])

@@ -26,7 +26,8 @@ _MOST_BYTES = 1_000_000
 class WayBack(NamedTuple):
     """How a dead letter goes back: its header for the next attempt, the run it died in, and when it is due.
 
-    `body` replaces the letter's own. A letter that was edited goes back only with a body given here.
+    `body` replaces the letter's own. A letter that was edited goes back only with a body given here. `home` is the
+    shard that it goes to, if that is not the one of its letter; then it has a body.
     """
 
     entry_id: str
@@ -34,6 +35,7 @@ class WayBack(NamedTuple):
     run: str
     delay_ms: int = 0
     body: bytes | None = None
+    home: int | None = None
 
 
 class Exported(NamedTuple):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-import flowq
-from flowq.broker.client.connection import Dialer
 from flowq.broker.clock import Clock
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.inspection.merging.overviews import overview_of
-from flowq.broker.keys import Keys
 from flowq.broker.shards.every_shard import SilentShard
 from flowq.dead_letters.dead_letters import DeadLetters
-from flowq.dead_letters.homes import Homes, LivesElsewhere
 from flowq.dead_letters.letter_index import DeadLetterIndex
 from flowq.dead_letters.letter_search import LetterSearch
 from flowq.dead_letters.lineage import Lineage
@@ -24,16 +20,9 @@ from flowq.inspector import Inspector
 from flowq.monitoring.exposition import families
 from flowq.monitoring.reading import read
 from tests.conformance.shards.conftest import MakeShards
-from tests.conformance.shards.seen_shards import N_SHARDS, SeenShards
+from tests.conformance.shards.seen_shards import SeenShards
 from tests.conformance.shards.two_shards import apply, crossing, words_of
-from tests.conformance.worker import IN, OUT, PLAN, Item, buried, done
-
-
-@flowq.stage(place="n", name="parse")
-def placed_by_number(item: Item) -> None: ...
-
-
-PLACED = flowq.Pipeline("lab", placed_by_number, shards=N_SHARDS).plan
+from tests.conformance.worker import IN, OUT, PLAN, buried, done
 
 
 async def with_letters(seen: SeenShards, *shards: int) -> None:
@@ -273,23 +262,6 @@ async def test_a_search_for_letters_reads_all_shards_from_the_newest_on(seen: Se
         await search.step(seen.broker)
 
     assert (search.looked_at, search.total, search.matching().read) == (4, 4, 4)
-
-
-async def test_a_changed_letter_whose_key_lives_in_another_shard_is_refused(dialer: Dialer, keys: Keys) -> None:
-    seen = await SeenShards.of(dialer, keys)
-    await with_letters(seen, 0)
-    placed = DeadLetters(PLACED, seen.broker)
-    (letter,) = await placed.first(limit=1)
-    homes = {n: Homes(PLACED, seen.broker).of(IN, letter.header, b'{"n":%d}' % n) for n in range(50)}
-    here = next(n for n, home in homes.items() if home == 0)
-    elsewhere = next(n for n, home in homes.items() if home == 2)
-
-    with pytest.raises(LivesElsewhere, match="lives in shard 2"):
-        await placed.fix("parse", {letter.id: b'{"n":%d}' % elsewhere}, and_put_back=True)
-
-    assert await placed.first(limit=1) == [letter]
-    assert (await placed.fix("parse", {letter.id: b'{"n":%d}' % here}, and_put_back=True)).n == 1
-    await seen.close()
 
 
 async def test_a_message_in_transit_is_traced_with_where_it_comes_from(make_shards: MakeShards) -> None:
