@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,9 @@ async def read(broker: Broker, plan: Plan) -> Reading:
     async def of_one(shard: Broker) -> tuple[Channels, Reading]:
         return await shard.read(channels_reading(shard.keys)), await _read(shard, plan, has_workers=False)
 
-    found = await ask_every_shard(broker, of_one, patience_seconds=VIEW_PATIENCE_SECONDS)
+    found, workers = await asyncio.gather(
+        ask_every_shard(broker, of_one, patience_seconds=VIEW_PATIENCE_SECONDS), workers_of(broker)
+    )
     snapshots = {shard: seen.snapshot for shard, (_, seen) in found.by_shard.items()}
     transit = in_transit(channels for channels, _ in found.by_shard.values())
     shards = ShardsSeen(snapshots, found.silent, transit, lost_messages(snapshots))
@@ -72,7 +75,7 @@ async def read(broker: Broker, plan: Plan) -> Reading:
         throughput={each.name: merged_throughput([one.throughput[each.name] for one in seen]) for each in plan.stages},
         due={edge.name: sum(each.due[edge.name] for each in seen) for edge in plan.edges},
         edge_stats={edge.name: merged_stats([each.edge_stats[edge.name] for each in seen]) for edge in plan.edges},
-        workers=await workers_of(broker),
+        workers=workers,
         shards=shards,
     )
 

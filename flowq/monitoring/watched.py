@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
 
 from flowq.broker.client.connection import Dialer
 from flowq.broker.client.many_servers import dialer_beside
@@ -17,7 +18,9 @@ from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.reading import Reading, read
 from flowq.monitoring.worker_health import Doctor, Verdict
 
+T = TypeVar("T")
 _LOOK_FOR_PIPELINES_SECONDS = 30.0
+_LONGEST_READING_SECONDS = 4.0  # a request for metrics has five
 
 
 class WatchedRun(Doctor):
@@ -29,7 +32,8 @@ class WatchedRun(Doctor):
 
     async def read(self) -> tuple[Sequence[Reading], Sequence[str]]:
         """Read the pipeline."""
-        return await _read_all({self._plan.name: (self._broker, self._plan)})
+        reading = await _if_it_answers(read(self._broker, self._plan))
+        return ([], [self._plan.name]) if reading is None else ([reading], [])
 
 
 class WatchedRedis:
@@ -47,6 +51,7 @@ class WatchedRedis:
         self._scout = Broker(dialer, Keys(namespace, "-"))
         self._found: Collection[str] = self._names
         self._looked_at: float | None = None
+        self._search: asyncio.Task[None] | None = None
 
     async def read(self) -> tuple[Sequence[Reading], Sequence[str]]:
         """Read every pipeline that has a recorded plan."""
@@ -54,29 +59,34 @@ class WatchedRedis:
             names = await self._pipelines()
         except BrokerError:
             return (), tuple(self._found)
-        plans = await asyncio.gather(*(self._plan(name) for name in names))
-        known = {name: plan for name, plan in zip(names, plans, strict=True) if plan is not None}
-        readings, silent = await _read_all({n: (self._brokers[n], plan) for n, plan in known.items() if plan.edges})
-        return readings, (*(name for name in names if name not in known), *silent)
+        found = await asyncio.gather(*(_if_it_answers(self._readings(name)) for name in names))
+        silent = tuple(name for name, readings in zip(names, found, strict=True) if readings is None)
+        return [reading for readings in found for reading in readings or ()], silent
 
     async def _pipelines(self) -> Collection[str]:
         now = asyncio.get_running_loop().time()
-        if not self._names and (self._looked_at is None or now - self._looked_at > _LOOK_FOR_PIPELINES_SECONDS):
-            self._found = sorted({*self._found, *await Discovery(self._scout).pipelines()})
-            self._looked_at = now
+        is_due = self._looked_at is None or now - self._looked_at > _LOOK_FOR_PIPELINES_SECONDS
+        if not self._names and is_due and (self._search is None or self._search.done()):
+            self._search = asyncio.create_task(self._look_for_pipelines(now))
+            self._search.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        if self._search is not None and self._looked_at is None:
+            await asyncio.shield(self._search)
         return self._found
 
-    async def _plan(self, name: str) -> Plan | None:
-        """The plan on record; None if the server of the pipeline does not answer."""
+    async def _look_for_pipelines(self, now: float) -> None:
+        """Not within a reading but beside it: a primary that hangs holds it up for longer than a request may take."""
+        self._found = sorted({*self._found, *await Discovery(self._scout).pipelines()})
+        self._looked_at = now
+
+    async def _readings(self, name: str) -> Sequence[Reading]:
+        """One, or none of a pipeline without a plan on record."""
         if name not in self._brokers:
             keys = Keys(self._namespace, name)
             self._brokers[name] = Broker(dialer_beside(self._dialer, keys.tag, 0), keys)
         broker = self._brokers[name]
-        try:
-            n_shards = await read_layout(broker) or 1  # again each time: it begins with the first run
-            return await Discovery(with_shards(broker, n_shards)).plan()
-        except BrokerError:
-            return None
+        n_shards = await read_layout(broker) or 1  # again each time: it begins with the first run
+        plan = await Discovery(with_shards(broker, n_shards)).plan()
+        return [await read(broker, plan)] if plan.edges else ()
 
     async def alive(self) -> Verdict:
         """Always healthy: it answers."""
@@ -92,19 +102,16 @@ class WatchedRedis:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._search is not None:
+            self._search.cancel()
         for broker in (self._scout, *self._brokers.values()):
             await close_shards(broker)
 
 
-async def _read_all(pipelines: Mapping[str, tuple[Broker, Plan]]) -> tuple[Sequence[Reading], Sequence[str]]:
-    found = await asyncio.gather(*(read(broker, plan) for broker, plan in pipelines.values()), return_exceptions=True)
-    readings: list[Reading] = []
-    unreachable: list[str] = []
-    for name, reading in zip(pipelines, found, strict=True):
-        if isinstance(reading, Reading):
-            readings.append(reading)
-        elif isinstance(reading, BrokerError):
-            unreachable.append(name)
-        else:
-            raise reading
-    return readings, unreachable
+async def _if_it_answers(reading: Awaitable[T]) -> T | None:
+    """What is read; None if Redis does not answer, said before the request for metrics has timed out."""
+    try:
+        async with asyncio.timeout(_LONGEST_READING_SECONDS):
+            return await reading
+    except (BrokerError, TimeoutError):
+        return None

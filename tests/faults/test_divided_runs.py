@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.divided_run import N_ITEMS, DividedRun, divided_run
+from tests.faults.divided_run import N_ITEMS, N_SHARDS, DividedRun, divided_run
 
 WORKERS = 2
 CRASHED = "crash: died of SIGKILL"
@@ -73,3 +75,29 @@ def test_while_the_server_of_shard_0_is_away_the_others_go_on_and_nothing_is_los
     n_said = run.stderr.count(is_away)
     assert n_said <= WORKERS + 1, f"each process says it once:\n{run.stderr}"
     assert run.stderr.count(f"{first.url} is available again") <= n_said
+
+
+@pytest.mark.parametrize("hanging", [0, 1])
+def test_metrics_are_served_while_a_server_hangs_and_say_what_is_down(divided: DividedRun, hanging: int) -> None:
+    divided.project.ok("run", "divided", "--workers", "0", "--for", "1s", "--forever")
+    exporter = divided.project.start("exporter", "--listen", "127.0.0.1:0")
+    exporter.wait_for(lambda: "/metrics" in exporter.stderr)
+    (address,) = re.findall(r"http://\S+", exporter.stderr)
+    scrape(address)  # it has found the pipeline
+    divided.servers.nodes[hanging].freeze()
+
+    metrics = scrape(address)
+
+    if hanging == 0:  # where the record of the pipeline is
+        assert metrics['flowq_up{pipeline="divided"}'] == 0
+    else:
+        up = {shard: metrics[f'flowq_shard_up{{pipeline="divided",shard="{shard}"}}'] for shard in range(N_SHARDS)}
+        assert up == {0: 1, 1: 0, 2: 1, 3: 1, 4: 0, 5: 1}
+
+
+def scrape(address: str) -> dict[str, float]:
+    """The value of each metric, by its name and labels."""
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        lines: list[str] = answer.read().decode().splitlines()
+    samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in samples}

@@ -26,6 +26,7 @@ from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
 from flowq.printable import json_text, printable
 from flowq.settings import Settings
+from flowq.wording.shard_words import trouble_words
 
 _LINE_EVERY_SECONDS = 5.0
 _MOST_DEAD = 8
@@ -95,6 +96,7 @@ async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> Non
     first_ms: dict[str, int] = {}
     retries = {inspector.plan.name: RetryNews(inspector.plan) for inspector in inspectors}
     said, is_lost = dict[str, str](), False
+    troubles: dict[str, Sequence[str]] = {}
     async for seen in again_and_again(lambda: _overviews(inspectors), every_seconds=_LINE_EVERY_SECONDS):
         if isinstance(seen, BrokerUnavailable):
             if not is_lost:
@@ -111,8 +113,14 @@ async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> Non
             line_of = partial(progress_line, plan, overview.snapshot, state, balances)
             before, said[plan.name] = said.get(plan.name), line_of({}, 0.0)
             lines = [line_of(rates, passed_seconds)] if said[plan.name] != before else []
+            known, troubles[plan.name] = troubles.get(plan.name, ()), _troubles(overview)
+            lines += [words for words in troubles[plan.name] if words not in known]
             for text in (*lines, *retries[plan.name].read(overview.snapshot)):
                 console.print(f"{plan.name}  {text}", soft_wrap=True)
+
+
+def _troubles(overview: Overview) -> Sequence[str]:
+    return [*trouble_words(overview.shards)] if overview.shards is not None else ()
 
 
 class _Screen:
