@@ -10,6 +10,7 @@ from typing import Any
 from flowq.broker.keys import Keys
 from flowq.broker.migration.moving import Moving
 from flowq.broker.migration.scanning import scan
+from flowq.broker.migration.stored_seen import StoredSeen
 from flowq.broker.records import delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.placement import cell_of, cells, shard_of
@@ -126,9 +127,8 @@ def _ids_in(token: bytes) -> set[bytes]:
 
 async def _note_places(broker: Broker, stage: StagePlan, memory: DedupMemory) -> None:
     keys, key = broker.keys, broker.keys.latest(stage.name)
-    seen = (keys.seen if memory.ttl_ms is None else keys.seen_until)(stage.name)
-    about = await broker.answer(b"HGET", seen, b"about")
-    n_bytes = int(about.split(b" ")[0]) if about else memory.hash_bytes
+    form = await StoredSeen(broker, stage).form()
+    n_bytes = form.n_bytes if form else memory.hash_bytes
     await broker.answer(b"DEL", key)
     for edge in stage.in_edges:
         first: Any = b"-"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.migration.scanning import scan
 from flowq.broker.migration.seen_values import SeenForm
 from flowq.broker.migration.shards_change import SeenMove
+from flowq.broker.migration.stored_seen import StoredSeen
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
 from flowq.delivery.placement import CELL_BYTES, CELLS, cell_in, cell_of, cell_of_hash, cells
@@ -22,12 +21,6 @@ _BUCKETS_PER_STEP = 100
 _PACKED_PER_STEP = 10
 _JOINED = ":joined"
 """Ends the key of what shard 0 remembers until it takes the place of what it has remembered with cells."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Bucket:
-    number: int
-    text: bytes
 
 
 class SeenMoving:
@@ -51,10 +44,9 @@ class SeenMoving:
         for stage in self._stages:
             n, is_copied = 0, False
             for broker in self._before:
-                about = await broker.answer(b"HGET", _key(broker, stage), b"about")
-                form = SeenForm.parse(about, is_timed=_is_timed(stage)) if about else None
-                if form and about:
-                    n, is_copied = n + int(about.split(b" ")[2]), is_copied or self._place(form, stage) is None
+                form = await StoredSeen(broker, stage).form()
+                if form:
+                    n, is_copied = n + form.n_values, is_copied or self._place(form, stage) is None
             if n:
                 found.append(SeenMove(stage.name, n, is_copied))
         return found
@@ -78,7 +70,7 @@ class SeenMoving:
 
     async def _copy_all(self, stage: StagePlan) -> int:
         # Where shorter values are stored first, longer ones are cut to their length. The other way they would not fit.
-        forms = [(await _form(broker, stage), broker) for broker in self._before]
+        forms = [(await StoredSeen(broker, stage).form(), broker) for broker in self._before]
         by_length = sorted([(form.n_bytes, broker.shard) for form, broker in forms if form])
         return sum([await self._copy(self._brokers[shard], stage) for _, shard in by_length])
 
@@ -86,7 +78,7 @@ class SeenMoving:
         """Forget, in each shard, the values that live in others, which must be certain to remember them."""
         for stage in self._stages:
             if await self._loses_cells(stage):
-                home, key = self._brokers[0], _key(self._brokers[0], stage)
+                home, key = self._brokers[0], StoredSeen(self._brokers[0], stage).key
                 is_there = await home.answer(b"EXISTS", key + _JOINED)  # unless all of it has expired
                 await (home.answer(b"RENAME", key + _JOINED, key) if is_there else home.answer(b"DEL", key))
                 continue
@@ -95,21 +87,21 @@ class SeenMoving:
 
     async def _loses_cells(self, stage: StagePlan) -> bool:
         """Whether shard 0 is left alone with values that carry cells: in one shard none of them would be recognised."""
-        forms = [await _form(broker, stage) for broker in self._before if self._n_shards == 1]
+        forms = [await StoredSeen(broker, stage).form() for broker in self._before if self._n_shards == 1]
         lengths = [form.n_bytes for form in (forms[:1] if any(forms[:1]) else forms) if form]
         return any(length > _identifying_bytes(stage) for length in lengths)
 
     async def _join(self, stage: StagePlan) -> int:
         """Remember the values of all shards once more in shard 0, without cells; returns how many came from others."""
         home, n_bytes, n_moved = self._brokers[0], _identifying_bytes(stage), 0
-        names = _names(home, stage)
-        names[0] += _JOINED
+        seen_at_home = StoredSeen(home, stage)
+        names = [seen_at_home.key + _JOINED, *seen_at_home.names[1:]]
         for broker in self._before:
-            form = await _form(broker, stage)
+            form = await StoredSeen(broker, stage).form()
             if form is None:
                 continue
             arguments = int(form.is_timed), min(n_bytes, form.n_bytes), form.set_back_ms
-            async for bucket in _buckets(broker, stage):
+            async for bucket in StoredSeen(broker, stage).buckets():
                 n, text = form.shortened(bucket.number, bucket.text, n_bytes)
                 n_moved += n * (broker is not home)
                 if not await home.script(scripts.ADD_SEEN, names, *arguments, text):
@@ -117,12 +109,12 @@ class SeenMoving:
         return n_moved
 
     async def _copy(self, broker: Broker, stage: StagePlan) -> int:
-        form = await _form(broker, stage)
+        form = await StoredSeen(broker, stage).form()
         if form is None:
             return 0
         place, n, texts = self._place(form, stage), 0, defaultdict[int, list[bytes]](list)
         n_read = 0
-        async for bucket in _buckets(broker, stage):
+        async for bucket in StoredSeen(broker, stage).buckets():
             n_read += 1
             if place is None:
                 whole = form.whole(bucket.number, bucket.text)
@@ -143,25 +135,25 @@ class SeenMoving:
     async def _add(self, stage: StagePlan, form: SeenForm, texts: dict[int, list[bytes]]) -> None:
         for shard, some in texts.items():
             arguments = int(form.is_timed), form.n_bytes, form.set_back_ms
-            names = _names(self._brokers[shard], stage)
+            names = StoredSeen(self._brokers[shard], stage).names
             if not await self._brokers[shard].script(scripts.ADD_SEEN, names, *arguments, *some):
                 raise _is_in_an_old_form(stage)
 
     async def _forget(self, broker: Broker, stage: StagePlan) -> None:
-        form = await _form(broker, stage)
+        form = await StoredSeen(broker, stage).form()
         place = self._place(form, stage) if form else None
         if form is None or place is None:
             return
         arguments: list[Any] = []
-        async for bucket in _buckets(broker, stage):
+        async for bucket in StoredSeen(broker, stage).buckets():
             split = form.split(bucket.number, bucket.text, place, broker.shard)
             if split.n_gone:
                 arguments += (bucket.number, bucket.text, split.left, split.n_gone)
             if len(arguments) >= 4 * _BUCKETS_PER_STEP:
-                await broker.script(scripts.DROP_SEEN, [_key(broker, stage)], *arguments)
+                await broker.script(scripts.DROP_SEEN, [StoredSeen(broker, stage).key], *arguments)
                 arguments.clear()
         if arguments:
-            await broker.script(scripts.DROP_SEEN, [_key(broker, stage)], *arguments)
+            await broker.script(scripts.DROP_SEEN, [StoredSeen(broker, stage).key], *arguments)
 
     def _place(self, form: SeenForm, stage: StagePlan) -> Callable[[bytes], int | None] | None:
         """The shard of a stored value; None if that cannot be known."""
@@ -182,11 +174,11 @@ class SeenMoving:
 
 
 async def _pack(broker: Broker, stage: StagePlan) -> None:
-    memory = stage.dedup_memory
+    memory, stored = stage.dedup_memory, StoredSeen(broker, stage)
     has_latest = bool(memory and memory.places)
-    names = [*_names(broker, stage), *([broker.keys.latest(stage.name)] if has_latest else ())]
-    is_timed = bool(memory and memory.ttl_ms)
-    while left := await broker.script(scripts.PACK_SEEN, names, int(is_timed), int(has_latest), _PACKED_PER_STEP):
+    names = [*stored.names, *([broker.keys.latest(stage.name)] if has_latest else ())]
+    arguments = int(stored.is_timed), int(has_latest), _PACKED_PER_STEP
+    while left := await broker.script(scripts.PACK_SEEN, names, *arguments):
         if left < 0:
             raise _is_in_an_old_form(stage)
 
@@ -198,31 +190,6 @@ def _is_in_an_old_form(stage: StagePlan) -> UsageError:
     )
 
 
-async def _form(broker: Broker, stage: StagePlan) -> SeenForm | None:
-    about = await broker.answer(b"HGET", _key(broker, stage), b"about")
-    return None if about is None else SeenForm.parse(about, is_timed=_is_timed(stage))
-
-
-async def _buckets(broker: Broker, stage: StagePlan) -> AsyncIterator[_Bucket]:
-    async for field, text in scan(broker, b"HSCAN", _key(broker, stage)):
-        if field.isdigit():
-            yield _Bucket(int(field), text)
-
-
 def _identifying_bytes(stage: StagePlan) -> int:
     """How many bytes of a hash identify a value. Those of a cell may follow."""
     return stage.dedup_memory.hash_bytes if stage.dedup_memory else 0
-
-
-def _is_timed(stage: StagePlan) -> bool:
-    return stage.dedup_memory is not None and stage.dedup_memory.ttl_ms is not None
-
-
-def _key(broker: Broker, stage: StagePlan) -> str:
-    return (broker.keys.seen_until if _is_timed(stage) else broker.keys.seen)(stage.name)
-
-
-def _names(broker: Broker, stage: StagePlan) -> list[str]:
-    keys = broker.keys
-    kinds = (keys.seen_until, keys.unpacked_until) if _is_timed(stage) else (keys.seen, keys.unpacked)
-    return [*(key(stage.name) for key in kinds), keys.workers]

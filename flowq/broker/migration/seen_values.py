@@ -20,6 +20,7 @@ class SeenForm:
 
     n_bytes: int
     n_buckets: int
+    n_values: int
     set_back_ms: int
     is_timed: bool
 
@@ -28,12 +29,12 @@ class SeenForm:
         """None for what flowq did not write.
 
         >>> SeenForm.parse(b"10 3 40 0", is_timed=False)
-        SeenForm(n_bytes=10, n_buckets=3, set_back_ms=0, is_timed=False)
+        SeenForm(n_bytes=10, n_buckets=3, n_values=40, set_back_ms=0, is_timed=False)
         """
         found = _ABOUT.fullmatch(about)
         if found is None or is_timed != (found[5] is not None):
             return None
-        return cls(int(found[1]), int(found[2]), int(found[5] or 0), is_timed)
+        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[5] or 0), is_timed)
 
     def _stored(self, bucket: int) -> int:
         """How many bytes of a value a bucket stores."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowq.broker.migration.scanning import scan
-from flowq.broker.migration.seen_values import SeenForm
+from flowq.broker.migration.stored_seen import StoredSeen
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.placement import CELL_BYTES
 from flowq.errors import Problem, Problems
@@ -77,15 +76,14 @@ async def split_values(broker: Broker, plan: Plan) -> Sequence[SplitValues]:
 async def _split_values_of(broker: Broker, stage: StagePlan) -> SplitValues:
     memory = stage.dedup_memory
     assert memory is not None
-    sample, is_timed = Sample(memory.hash_bytes), memory.ttl_ms is not None
+    sample = Sample(memory.hash_bytes)
     for each in broker.shards:
-        key = (each.keys.seen_until if is_timed else each.keys.seen)(stage.name)
-        about = await each.answer(b"HGET", key, b"about")
-        form = SeenForm.parse(about, is_timed=is_timed) if about else None
+        stored = StoredSeen(each, stage)
+        form = await stored.form()
         if form is None or form.n_bytes < memory.with_cells().hash_bytes:
             continue
-        async for field, text in scan(each, b"HSCAN", key):
-            for value in form.values(int(field), text) if field.isdigit() else ():
+        async for bucket in stored.buckets():
+            for value in form.values(bucket.number, bucket.text):
                 sample.add(value)
     return SplitValues(stage.name, sample.n_values, sample.n_split)
 
