@@ -23,7 +23,7 @@ from flowq.broker.program_import import refuse_while_importing
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS
-from flowq.broker.shards.layout import read_layout
+from flowq.broker.shards.layout import read_layout, refuse_exchanged_servers
 from flowq.errors import BrokerLoading, BrokerUnavailable, UsageError
 from flowq.large_bodies.store import BodyStore
 from flowq.settings import Settings
@@ -66,7 +66,8 @@ async def open_broker(
     itself.
 
     Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
-    durability that is not possible. Without `needs_first`, for views, shard 0 need not answer if `shards` is above 1.
+    durability that is not possible, WrongServers for a list of servers that has changed. Without `needs_first`, for
+    views, shard 0 need not answer if `shards` is above 1.
     """
     refuse_while_importing()
     _check(settings)
@@ -77,7 +78,9 @@ async def open_broker(
         claims = claim_store_for(keys, settings.claim_store, own.data_dir if own else None)
         broker = Broker(dialer, keys, durability=settings.durability, claims=claims)
         try:
-            yield with_shards(broker, await _number_of_shards(broker, shards or 1, needs_first=needs_first))
+            with_shards(broker, await _number_of_shards(broker, shards or 1, needs_first=needs_first))
+            await refuse_exchanged_servers(broker)
+            yield broker
         finally:
             await close_shards(broker)
     finally:

@@ -209,6 +209,20 @@ async def test_a_list_of_servers_in_another_order_is_refused_and_nothing_is_writ
     await close_shards(other)
 
 
+@pytest.mark.parametrize("order", [(1, 0, 2), (0, 2, 1)])
+async def test_nothing_opens_a_list_of_servers_in_another_order(
+    order: tuple[int, ...], servers: list[str], keys: Keys
+) -> None:
+    broker = over(servers, keys)
+    await agree_on_layout(broker, 5)
+    settings = Settings.of_program(redis=" ".join(servers[i] for i in order), namespace=keys.namespace)
+
+    with pytest.raises(WrongServers, match="the Redis URL says that it is on"):
+        async with open_broker(keys.pipeline, settings, 5, needs_first=False):
+            pass
+    await close_shards(broker)
+
+
 class _Interrupted:
     """Connections that do something else before one of their requests: what another program does meanwhile."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from asyncio import gather
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flowq.broker.client.connection import Link
 from flowq.broker.client.many_servers import ServersDialer
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, ask_every_shard
 from flowq.delivery.placement import MOST_SHARDS
 from flowq.delivery.stored import text_in
-from flowq.errors import BrokerRefused, UsageError
+from flowq.errors import BrokerError, BrokerRefused, UsageError
 
 SHARDS_FIELD, SERVERS_FIELD = "*shards", "*servers"
 """In `plan` of shard 0, where no edge has such a name: how many shards, and how many servers hold them in turn."""
@@ -124,11 +125,29 @@ def _differs(home: Broker, in_code: int, on_record: int | None) -> WrongLayout:
     )
 
 
+async def refuse_exchanged_servers(broker: Broker) -> None:
+    """Raise WrongServers if the URL names the servers of the shards in another order, as far as they answer.
+
+    For every program, also one that only looks: it would take a shard that is elsewhere for an empty one.
+    """
+    if len(broker.shards) == 1 or not isinstance(broker.dialer, ServersDialer):
+        return
+    with suppress(BrokerError):
+        answers = await ask_every_shard(broker, _layout_in, patience_seconds=VIEW_PATIENCE_SECONDS)
+        new = [broker.shards[shard] for shard, layout in answers.by_shard.items() if layout is None]
+        await _refuse_if_elsewhere(broker.shards[0], new)
+
+
+async def _layout_in(shard: Broker) -> bytes | None:
+    layout: bytes | None = await shard.answer(b"HGET", shard.keys.heads, LAYOUT_FIELD)
+    return layout
+
+
 async def _refuse_if_elsewhere(home: Broker, new: Sequence[Broker]) -> None:
     """Raise WrongServers if a shard that looks new is on another server: the URL may name them in another order."""
     if not isinstance(home.dialer, ServersDialer):
         return
-    servers = home.dialer.servers
+    servers = home.dialer.servers if new else ()
     for number, server in enumerate(servers):
         missing = [each for each in new if each.shard % len(servers) != number]
         link = Link(server, home.world)
