@@ -77,6 +77,23 @@ def test_while_the_server_of_shard_0_is_away_the_others_go_on_and_nothing_is_los
     assert run.stderr.count(f"{first.url} is available again") <= n_said
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_that_is_stopped_while_a_server_hangs_names_it_and_the_next_run_does_the_rest(
+    divided: DividedRun, workers: str
+) -> None:
+    run, hanging = divided.start("--workers", workers, "--grace", "1s"), divided.servers.nodes[1]
+    run.wait_for(divided.is_under_way)
+    hanging.freeze()
+    run.popen.send_signal(signal.SIGTERM)
+
+    assert run.wait() == 0, run.stderr
+    assert f"Redis at {hanging.url} does not answer: other workers will reclaim" in run.stderr
+    assert divided.project.workers() == []
+
+    hanging.thaw()
+    divided.assert_is_exact(divided.start("--workers", workers))
+
+
 @pytest.mark.parametrize("hanging", [0, 1])
 def test_metrics_are_served_while_a_server_hangs_and_say_what_is_down(divided: DividedRun, hanging: int) -> None:
     divided.project.ok("run", "divided", "--workers", "0", "--for", "1s", "--forever")

@@ -138,7 +138,8 @@ class Lane:
         """Stop reading, finish running messages within the grace period, and hand back the rest."""
         self._tasks.is_stopping = True
         grace_seconds = self._place.options.grace_seconds
-        self._has_stopped_in_order = await stop_stages(self.runners, grace_seconds, hurry)
+        address = self.broker.dialer.address
+        self._has_stopped_in_order = await stop_stages(self.runners, grace_seconds, hurry, address=address)
 
     async def end_jobs(self) -> None:
         """End everything else."""

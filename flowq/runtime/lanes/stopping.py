@@ -22,8 +22,13 @@ _SIGN_OFF_SECONDS = 1.0
 _TRIES_TO_SIGN_OFF = 3
 
 
-async def stop_stages(runners: Sequence[StageRunner], grace_seconds: float, hurry: asyncio.Event) -> bool:
-    """Stop them in order if Redis replies. Otherwise nothing can be handed back: returns False, others reclaim it."""
+async def stop_stages(
+    runners: Sequence[StageRunner], grace_seconds: float, hurry: asyncio.Event, *, address: str
+) -> bool:
+    """Stop them in order if Redis, which is at that address, replies.
+
+    Otherwise nothing can be handed back: returns False, and others reclaim it.
+    """
     stopping: asyncio.Future[Any] = asyncio.gather(
         *(_stop_and_close(runner, grace_seconds, hurry) for runner in runners)
     )
@@ -37,7 +42,7 @@ async def stop_stages(runners: Sequence[StageRunner], grace_seconds: float, hurr
         return True
     stopping.cancel()
     await asyncio.gather(*(runner.abandon() for runner in runners))
-    log.warning("Redis does not answer: other workers will reclaim the messages that were running here")
+    log.warning("Redis at %s does not answer: other workers will reclaim the messages that were running here", address)
     return False
 
 
