@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hiredis import ProtocolError, Reader
-
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.outbox import Entry, packed, parse_descriptor
+from flowq.broker.shards.outbox import Entry, parse_descriptor
 from flowq.delivery.stored import text_in
 
 _ID, _TOTAL = re.compile(rb"\d{1,16}-\d{1,15}"), re.compile(rb"\d{1,15}")
 _DESCRIPTOR = re.compile(r"\S+ (0 0 (moved)?|(-1|[1-9]\d*) ([5-9]|1[0-6]) \S*)")
+_LENGTH = re.compile(rb"\$(0|[1-9]\d{0,9})\r\n")
 _HEADER = re.compile(rb"\S+( [^\n]*)?")
 _VALUE_BYTES = 16
 
@@ -103,15 +102,15 @@ def contents_of(call: bytes) -> Contents:
 
 
 def _words(call: bytes) -> list[bytes]:
-    reader, words = Reader(), list[bytes]()
-    reader.feed(call)
-    try:
-        while isinstance(word := reader.gets(), bytes):
-            words.append(word)
-    except ProtocolError as error:
-        raise ValueError("no words") from error
-    if packed(words) != call:
-        raise ValueError("more than words")
+    # No parser of RESP: it would make room for whatever length is announced, and read more than bulk strings.
+    words, at = list[bytes](), 0
+    while at < len(call):
+        length = _LENGTH.match(call, at)
+        end = length.end() + int(length[1]) if length else len(call)
+        if length is None or call[end : end + 2] != b"\r\n":
+            raise ValueError("no words")
+        words.append(call[length.end() : end])
+        at = end + 2
     return words
 
 

@@ -48,6 +48,8 @@ BROKEN: Mapping[str, Callable[[Fields], Fields]] = {
     "no_edge": lambda _: {b"e": b"x"},
     "edge_that_is_not_in_the_call": lambda _: {b"e": b"a>b 0 0 "},
     "no_words": lambda _: {b"c": b"garbage"},
+    "length_that_no_memory_holds": lambda _: {b"c": b"*2000000000\r\n"},
+    "length_with_a_zero_before_it": lambda good: {b"c": good[b"c"].replace(b"$1\r\n", b"$01\r\n")},
     "another_command_behind_the_call": lambda good: {b"c": good[b"c"] + b"*1\r\n$8\r\nFLUSHALL\r\n"},
     "more_messages_than_words": lambda good: {b"c": good[b"c"].replace(b"$1\r\n1\r\n$1\r\n0", b"$1\r\n9\r\n$1\r\n0")},
 }

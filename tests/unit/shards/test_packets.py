@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from flowq.broker.shards.outbox import MOST_ENTRY_BYTES, Group, Packet, packets
 from flowq.broker.shards.outbox_contents import contents_of
+from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
 
 SMALLEST_LIMIT_OF_REDIS_BYTES = 1_048_576
@@ -43,3 +47,19 @@ def test_a_message_that_is_larger_has_an_entry_of_its_own() -> None:
     made = packets([Group(">store", None, [output("a", 10), output("b", MOST_ENTRY_BYTES), output("c", 10)])], [1])
 
     assert [names(packet) for packet in made] == [["a"], ["b"], ["c"]]
+
+
+@given(
+    at=st.integers(0), n=st.integers(0, 9), put=st.one_of(st.binary(max_size=9), st.sampled_from([b"\r\n", b"$9\r\n"]))
+)
+def test_a_call_that_was_changed_anywhere_is_read_or_refused(at: int, n: int, put: bytes) -> None:
+    memory = DedupMemory(60_000, (">store",))
+    message = Output("a>store", b"m1 - - 0", b"body", b"v" * 16, 5)
+    (packet,) = packets([Group("a>store", memory, [message], [message]), Group(">store", None, [message])], [3, 3])
+    at %= len(packet.call)
+
+    try:
+        found = contents_of(packet.call[:at] + put + packet.call[at + n :])
+    except ValueError:
+        return
+    assert len(found.messages) <= found.n_messages
