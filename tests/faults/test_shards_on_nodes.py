@@ -8,6 +8,7 @@ import re
 import pytest
 from redis.crc import key_slot
 
+from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.open import open_broker
 from flowq.errors import BrokerUnavailable
 from flowq.settings import Settings
@@ -62,6 +63,20 @@ def test_an_error_names_the_node_that_does_not_answer() -> None:
                 await lost.answer(b"GET", lost.keys.probe)
             with pytest.raises(BrokerUnavailable, match=rf"{gone.address}, the primary of slot \d+ \(shard"):
                 await lost.dialer.dial()
+
+    with cluster() as nodes:
+        asyncio.run(scenario(nodes))
+
+
+def test_a_slot_that_no_node_serves_is_told_from_nodes_that_do_not_run() -> None:
+    async def scenario(nodes: Cluster) -> None:
+        slot = key_slot(b"lab")
+        for node in nodes.nodes:
+            node.call("CLUSTER", "DELSLOTS", slot)
+        with pytest.raises(BrokerUnavailable, match="no primary found") as raised:
+            await ClusterDialer(nodes.url, "lab").dial()
+        assert raised.value.detail == "no node of the Cluster serves its slot"
+        assert "redis-cli --cluster check" in raised.value.hint
 
     with cluster() as nodes:
         asyncio.run(scenario(nodes))

@@ -21,6 +21,7 @@ from flowq.broker.client.url_options import SENTINEL
 from flowq.errors import BrokerRefused, BrokerUnavailable, UsageError
 
 _Address = tuple[str, int]
+_SLOT_UNKNOWN = "no node of the Cluster serves its slot", "redis-cli --cluster check HOST:PORT shows what is missing"
 
 
 class SentinelDialer:
@@ -48,7 +49,8 @@ class SentinelDialer:
             check_tls_files(of_sentinels, SENTINEL if options.sentinel else "")
         login = f"{SENTINEL}username= and {SENTINEL}password="
         to_sentinel = partial(connected, of_sentinels, tls=sentinels_tls)
-        self._search = _Search(_Row(parsed.hosts), self.address, to_sentinel, self._ask, login=login)
+        unknown = f"no Sentinel knows a service {parsed.service}", "check the name of the service in the Redis URL"
+        self._search = _Search(_Row(parsed.hosts), self.address, to_sentinel, self._ask, unknown=unknown, login=login)
 
     async def dial(self) -> RedisProtocol:
         """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one, BrokerRefused."""
@@ -80,7 +82,7 @@ class ClusterDialer:
             check_tls_files(parsed.options.values)
         self._connect_to = partial(connected, parsed.settings, tls=parsed.is_tls)
         self._nodes = _Row(parsed.hosts)
-        self._search = _Search(self._nodes, self.address, self._connect_to, self._ask)
+        self._search = _Search(self._nodes, self.address, self._connect_to, self._ask, unknown=_SLOT_UNKNOWN)
 
     def beside(self, hash_tag: str, shard: int) -> ClusterDialer:
         """The same for the slot of another shard. Both know the same nodes."""
@@ -111,13 +113,13 @@ class ClusterDialer:
                 slots.setdefault(_address(primary, host), first)
             return next(iter(slots), None)
 
-        await _Search(self._nodes, self.address, self._connect_to, ask).first_answer()
+        await _Search(self._nodes, self.address, self._connect_to, ask, unknown=_SLOT_UNKNOWN).first_answer()
         return [self._for_slot(slot, f"{host}:{port}") for (host, port), slot in sorted(slots.items())]
 
     def _for_slot(self, slot: int, address: str) -> ClusterDialer:
         dialer = copy(self)
         dialer.address, dialer._slot = address, slot
-        dialer._search = _Search(self._nodes, address, self._connect_to, dialer._ask)
+        dialer._search = _Search(self._nodes, address, self._connect_to, dialer._ask, unknown=_SLOT_UNKNOWN)
         return dialer
 
     async def _ask(self, node: RedisProtocol, host: str) -> _Address | None:
@@ -220,8 +222,11 @@ class _Search:
         connect_to: Callable[..., Awaitable[RedisProtocol]],
         ask: Callable[[RedisProtocol, str], Awaitable[_Address | None]],
         *,
+        unknown: tuple[str, str],
         login: str = "user and password",
     ) -> None:
+        """`unknown`: what it means that a server answers and names no primary, and the remedy."""
+        self._unknown = unknown
         self._login = login
         self._row = row
         self._address = address
@@ -230,7 +235,7 @@ class _Search:
 
     async def first_answer(self) -> _Address:
         """The primary. Raises BrokerRefused if all servers refuse the user, BrokerUnavailable if none knows it."""
-        problems: list[Exception] = []
+        problems, n_asked = list[Exception](), 0
         for host, port in tuple(self._row):
             self._row.is_silent((host, port))
             try:
@@ -242,14 +247,15 @@ class _Search:
             if found is not None:
                 self._row.has_answered((host, port))
                 return found
-            problems.append(BrokerUnavailable(f"{host}:{port} does not know it"))
-        if isinstance(refused := problems[0], BrokerRefused) and all(isinstance(p, BrokerRefused) for p in problems):
+            n_asked += 1
+        refused = problems[0] if problems else None
+        if not n_asked and isinstance(refused, BrokerRefused) and all(isinstance(p, BrokerRefused) for p in problems):
             hint = f"check {self._login} of the Redis URL, and what that user may do"
             raise BrokerRefused(refused.message, hint=hint, detail=refused.detail)
-        lines = [getattr(problem, "message", str(problem)) for problem in problems]
-        raise BrokerUnavailable(
-            f"no primary found at {self._address}", hint="check that these servers run", detail="; ".join(lines)
-        )
+        lines = sorted(getattr(problem, "message", str(problem)) for problem in problems)
+        why, remedy = self._unknown if n_asked else ("", "check that these servers run")
+        detail = "; ".join([why, *lines] if why else lines)
+        raise BrokerUnavailable(f"no primary found at {self._address}", hint=remedy, detail=detail)
 
     async def _answer_of(self, host: str, port: int) -> _Address | None:
         connection = await self._connect_to(host=host, port=port)

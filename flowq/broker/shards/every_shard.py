@@ -32,7 +32,8 @@ class SilentShard:
     def as_error(self) -> BrokerUnavailable:
         """The error for a caller that needs all shards."""
         hint = self.error.hint or "see whether it runs"
-        error = BrokerUnavailable(str(self), hint=hint, detail=self.error.message)
+        detail = ": ".join(filter(None, (self.error.message, self.error.detail)))
+        error = BrokerUnavailable(str(self), hint=hint, detail=detail)
         error.server = self.error.server
         return error
 

@@ -23,7 +23,8 @@ def primaries_findings(seen: Primaries, *, is_on_trial: bool = False) -> Sequenc
     """
     found = Problems()
     for why, shards in groupby(sorted(seen.silent, key=lambda n: (seen.silent[n], n)), key=seen.silent.__getitem__):
-        hint = "start its Redis again; the other shards go on until they have messages for it"
+        hint = "start its Redis again, or see which slots have no node (redis-cli --cluster check HOST:PORT); "
+        hint += "the other shards go on until they have messages for it"
         found.add("FQ430", f"{shards_text([*shards])} cannot be reached: {why}", hint=hint)
     for primary in seen.found:
         if not is_on_trial:
@@ -67,7 +68,7 @@ def _replicas(primary: Primary, found: Problems) -> None:
         found.warn(
             "FQ433",
             f"{primary.address} waits {seconds} s for a replica that hangs (repl-timeout), and so do other shards",
-            hint=f"redis-cli CONFIG SET repl-timeout {_LONGEST_REPLICA_TIMEOUT_SECONDS}",
+            hint=f"on each node: redis-cli CONFIG SET repl-timeout {_LONGEST_REPLICA_TIMEOUT_SECONDS}",
         )
 
 
