@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import chain
@@ -34,7 +35,10 @@ from flowq.graph.compilation.placing import Placing
 from flowq.graph.compilation.plan import Plan
 
 _POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 5.0
 _NAMED = 5
+
+log = logging.getLogger("flowq.broker")
 
 
 class WorkersAlive(UsageError):
@@ -204,8 +208,7 @@ class Resharding:
             before = [broker.epoch for broker in brokers]
             await write()
             for broker in brokers:
-                while not (await look(broker, ())).is_certain:
-                    await broker.world.pause(_POLL_SECONDS)
+                await _until_confirmed(broker)
             if before == [broker.epoch for broker in brokers]:
                 return
 
@@ -261,6 +264,18 @@ class Resharding:
             for broker in leaving
         ]
         return [each for each in found if not each.is_empty]
+
+
+async def _until_confirmed(broker: Broker) -> None:
+    """Wait until a shard is certain to remember what was written up to now."""
+    since, has_warned = broker.world.monotonic(), False
+    while not (await look(broker, ())).is_certain:
+        if not has_warned and broker.world.monotonic() - since > _PATIENCE_SECONDS:
+            has_warned = True
+            log.warning(
+                "shard %d has not confirmed what was moved: its replica (see flowq doctor) is waited for", broker.shard
+            )
+        await broker.world.pause(_POLL_SECONDS)
 
 
 async def _forget_all(broker: Broker, plan: Plan) -> None:

@@ -26,6 +26,7 @@ from flowq.broker.shards.replicas import is_alone, replication
 _BELIEVED_SECONDS = 1.0
 _FIRST_READ, _MOST_READ = 16, 200
 _SMALL_BYTES = 1_000_000
+_MOST_NAMED = 5
 
 log = logging.getLogger("flowq.broker")
 
@@ -119,7 +120,7 @@ class Outboxes:
             first = EntryId.parse(found[-1][0])
 
     def _warn_of(self, key: str, foreign: set[bytes]) -> None:
-        for entry_id in sorted(foreign - self._passed_over):
+        for entry_id in sorted(foreign - self._passed_over)[:_MOST_NAMED]:
             log.warning(
                 "%s has an entry that another program has put there: it is passed over. Look at it, and remove it: "
                 "XDEL %s %s",
