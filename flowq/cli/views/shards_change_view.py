@@ -36,8 +36,8 @@ def show_shards(change: ShardsChange, pipeline: str, console: Console) -> None:
 def show_moved(change: ShardsChange, moved: ShardsMoved) -> None:
     """Write what has moved."""
     messages = counted(sum(moved.messages.values()), "message")
-    values = counted(moved.values, "remembered value")
-    print(f"moved {messages} and {values} from {counted(change.before, 'shard')} to {change.after}")
+    values = f" and {counted(moved.values, 'remembered value')}" if moved.values else ""  # copies are not counted
+    print(f"moved {messages}{values} from {counted(change.before, 'shard')} to {change.after}")
 
 
 def _lines(change: ShardsChange, pipeline: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What is said of the shards of a pipeline: who does not answer, what no worker serves, what is in transit."""
+"""What is said of the shards of a pipeline: who does not answer, what no worker serves, what has moved."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsOverview
 from flowq.broker.inspection.worker_overview import WorkerOverview
+from flowq.broker.migration.shards_change import ShardsChange, ShardsMoved
 from flowq.broker.shards.every_shard import SilentShard
 from flowq.cli.views.run_screen import choose_screen
 from flowq.cli.views.run_text import end_lines, first_lines
+from flowq.cli.views.shards_change_view import show_moved
 from flowq.errors import BrokerUnavailable
 from flowq.runtime.stage.consumer import BLOCK_MS
 from flowq.wording.shard_words import silent_words, trouble_words, unserved_words
@@ -76,3 +79,15 @@ def test_a_run_of_some_shards_says_so_in_its_first_line() -> None:
     (line,) = first_lines(replace(ABOUT, shards=(0, 3)), PLAN, Console(width=200).width)
 
     assert "all 4 stages of shards 0, 3 only, 2 workers" in line.plain
+
+
+def test_a_move_without_remembered_values_does_not_speak_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    change = ShardsChange(1, 6, False, (), (), ())
+    moved = ShardsMoved()
+    moved.messages["parse>fetch"] = 1
+
+    show_moved(change, moved)
+    assert capsys.readouterr().out == "moved 1 message from 1 shard to 6\n"
+    moved.values = 2
+    show_moved(change, moved)
+    assert capsys.readouterr().out == "moved 1 message and 2 remembered values from 1 shard to 6\n"
