@@ -244,6 +244,12 @@ class Resharding:
                 hint=f"let it finish, and put back or remove its dead letters: flowq dlq ls {self._plan.name}; "
                 f"kept messages go only with all the rest: flowq run {self._plan.name} --fresh",
             )
+        misfits = await SeenMoving(self._home, self._plan, move.before).misfits()
+        if misfits:
+            raise ShardsHoldSomething(
+                f"values that {', '.join(misfits)} has seen before there were shards do not fit into those that stay",
+                hint="keep the number of shards until the run is drained and another one has begun",
+            )
 
     async def _left_in(self, leaving: Sequence[Broker], brokers: Sequence[Broker]) -> list[Contents]:
         """What shards hold that would go. Empty ones are left out."""

@@ -51,6 +51,20 @@ class SeenMoving:
                 found.append(SeenMove(stage.name, n, is_copied))
         return found
 
+    async def misfits(self) -> list[str]:
+        """The stages of which shards that go remember shorter values than a shard that stays, where they would not fit.
+
+        So it is where values from before there were shards have expired in some shards, and in others have not.
+        """
+        found: list[str] = []
+        for stage in self._stages if 1 < self._n_shards < len(self._before) else ():
+            forms = [await StoredSeen(broker, stage).form() for broker in self._before]
+            lengths = [form.n_bytes if form else 0 for form in forms]
+            staying, going = lengths[: self._n_shards], [n for n in lengths[self._n_shards :] if n]
+            if going and min(going) < max(staying):
+                found.append(stage.name)
+        return found
+
     async def pack(self) -> None:
         """Pack what earlier versions have stored, so that there is one form. Raises UsageError if that is not possible.
 

@@ -260,6 +260,25 @@ async def test_values_from_before_there_were_shards_move_beside_those_that_tell_
     assert [n for n in (*old, *new) if not await lab.remembers("fetch", n, 5)] == []
 
 
+async def test_shards_do_not_go_whose_remembered_values_would_not_fit_into_the_others(lab: Lab) -> None:
+    await lab.fill(N)
+    await move(lab, 6)
+    first = lab.opened(6).shards[0]
+    await first.answer(b"DEL", first.keys.seen("fetch"))  # as when all of it has expired
+    for n in range(N, 2 * N):
+        await lab.remembers("fetch", n, 6)
+    await lab.empty(6)
+
+    with pytest.raises(ShardsHoldSomething, match="values that fetch has seen"):
+        await move(lab, 2)
+
+    assert await read_layout(lab.home) == 6
+    await agree_on_layout(lab.opened(6), 6)
+    await move(lab, 1)
+    seen = [n for n in range(N) if home_of("fetch", page(n), 6) != 0]
+    assert [n for n in (*seen, *range(N, 2 * N)) if not await lab.remembers("fetch", n, 1)] == []
+
+
 @pytest.mark.parametrize("n_left", [2, 1])
 async def test_what_has_been_seen_since_there_are_shards_is_remembered_by_fewer(lab: Lab, n_left: int) -> None:
     await lab.fill(0)
