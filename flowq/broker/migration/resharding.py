@@ -25,6 +25,7 @@ from flowq.broker.shards.layout import (
     begin_move,
     read_move,
     record_layout,
+    refuse_changed_record,
     shards_in_use,
 )
 from flowq.broker.shards.waves import in_transit, look
@@ -95,10 +96,12 @@ class Resharding:
         return ShardsChange(move.before, move.after, is_interrupted, edges, seen, leaving)
 
     async def check(self) -> None:
-        """Raise WorkersAlive or ShardsHoldSomething if `carry_out` would, and what `change` raises."""
-        move, _ = await self._move()
+        """Raise WorkersAlive, ShardsHoldSomething or WrongLayout if `carry_out` would, and what `change` raises."""
+        move, is_interrupted = await self._move()
         if move is not None:
             brokers = self._open(move)
+            if not is_interrupted:
+                await refuse_changed_record(self._home, move.before)
             await self._refuse_living(brokers)
             await self._refuse_leaving(brokers, move)
 

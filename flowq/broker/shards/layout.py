@@ -125,6 +125,21 @@ def _differs(home: Broker, in_code: int, on_record: int | None) -> WrongLayout:
     )
 
 
+async def refuse_changed_record(broker: Broker, n_shards: int) -> None:
+    """Raise WrongLayout if there are more shards than this number, which is on record: another program has changed it.
+
+    What the others hold would be taken for left over, and forgotten.
+    """
+    home, others = broker.shards[0], broker.shards[n_shards:]
+    layouts = await gather(*(each.answer(b"HGET", each.keys.heads, LAYOUT_FIELD) for each in others))
+    for each, layout in zip(others, layouts, strict=True):
+        if (number := _number(layout, MOST_SHARDS) or 0) > n_shards:
+            raise WrongLayout(
+                f'shard {each.shard} of "{home.keys.pipeline}" is one of {number}, shard 0 has {n_shards} on record',
+                hint=f"if {number} is right, put it on record again: HSET {home.keys.plan} {SHARDS_FIELD} {number}",
+            )
+
+
 async def refuse_exchanged_servers(broker: Broker) -> None:
     """Raise WrongServers if the URL names the servers of the shards in another order, as far as they answer.
 

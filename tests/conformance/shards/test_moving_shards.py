@@ -15,7 +15,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.migration.resharding import OtherMove, Resharding, ShardsHoldSomething, WorkersAlive
 from flowq.broker.publishing import Publishing
 from flowq.broker.records import pairs
-from flowq.broker.shards.layout import WrongLayout, agree_on_layout, read_layout, read_move
+from flowq.broker.shards.layout import SHARDS_FIELD, WrongLayout, agree_on_layout, read_layout, read_move
 from flowq.broker.workers import Workers
 from flowq.delivery.placement import shard_of
 from flowq.errors import BrokerRefused
@@ -191,6 +191,28 @@ async def test_a_shard_that_has_been_restored_from_before_a_move_agrees_again_af
 
     await agree_on_layout(lab.opened(4), 4)
     assert await lab.messages(4) == before
+
+
+@pytest.mark.parametrize("recorded", [None, b"2", b"nonsense"])
+async def test_a_number_on_record_that_another_program_has_changed_moves_and_forgets_nothing(
+    lab: Lab, recorded: bytes | None
+) -> None:
+    await lab.fill(N, delayed=DELAYED)
+    await move(lab, 6)
+    plan = lab.home.keys.plan
+    await lab.home.answer(b"HDEL", plan, SHARDS_FIELD)
+    if recorded is not None:
+        await lab.home.answer(b"HSET", plan, SHARDS_FIELD, recorded)
+
+    with pytest.raises(WrongLayout) as refused:
+        await move(lab, 6)
+
+    assert f"HSET {plan} *shards 6" in str(refused.value)
+    await lab.home.answer(b"HSET", plan, SHARDS_FIELD, 6)
+    await move(lab, 12)
+    assert await lab.messages(12) == expected(12)
+    for name in REMEMBERING:
+        assert [n for n in range(N) if not await lab.remembers(name, n, 12)] == []
 
 
 async def test_nothing_moves_while_a_worker_lives_in_any_shard(lab: Lab) -> None:
