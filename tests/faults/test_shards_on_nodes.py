@@ -80,3 +80,15 @@ def test_a_slot_that_no_node_serves_is_told_from_nodes_that_do_not_run() -> None
 
     with cluster() as nodes:
         asyncio.run(scenario(nodes))
+
+
+def test_the_url_of_one_node_is_told_how_to_name_a_cluster() -> None:
+    async def scenario(nodes: Cluster) -> None:
+        other = next(node for node in nodes.nodes[:3] if node is not nodes.owner(key_slot(b"lab")))
+        with pytest.raises(BrokerUnavailable, match="is no longer at") as raised:
+            async with open_broker("lab", settings(f"redis://{other.address}/0")):
+                pass
+        assert "redis+cluster://" in raised.value.hint
+
+    with cluster() as nodes:
+        asyncio.run(scenario(nodes))

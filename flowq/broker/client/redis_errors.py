@@ -136,7 +136,7 @@ def _translate_answer(error: redis_errors.ResponseError, text: str, address: str
     if isinstance(error, redis_errors.AskError):  # and MOVED; the text is a slot and an address
         return BrokerUnavailable(
             f"the slot of a key is no longer at {address}",
-            hint="flowq looks for the node that has it now",
+            hint="name the nodes of a Cluster as redis+cluster://HOST:PORT,HOST:PORT: flowq finds the one that has it",
             detail=f"the slot has moved: {text}",
         )
     # Out of memory, not enough replicas, a disk that is full, a script that runs for too long: all of them pass, and
