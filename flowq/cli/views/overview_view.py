@@ -66,7 +66,8 @@ def overview_text(
         for row in rows:
             row["trend"] = Text(row["trend"].plain.rjust(cells) if "trend" in row else " " * cells, "cyan")
     gap = [] if speeds is None else [Text("")]
-    below = [*gap, shards_table(overview.shards, width)] if by_shard and overview.shards else []
+    one = Text(f" {overview.plan.name} has one shard", "dim")
+    below = [*gap, shards_table(overview.shards, width) if overview.shards else one] if by_shard else []
     stages_table = indented(stage_table(titles, rows, width - 1))
     return Group(headline(overview), *gap, stages_table, *below, *notes(overview, width))
 

@@ -13,6 +13,7 @@ from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsOver
 from flowq.broker.inspection.worker_overview import WorkerOverview
 from flowq.broker.migration.shards_change import ShardsChange, ShardsMoved
 from flowq.broker.shards.every_shard import SilentShard
+from flowq.cli.views.overview_view import overview_text
 from flowq.cli.views.run_screen import choose_screen
 from flowq.cli.views.run_text import end_lines, first_lines
 from flowq.cli.views.shards_change_view import show_moved
@@ -20,6 +21,7 @@ from flowq.errors import BrokerUnavailable
 from flowq.runtime.stage.consumer import BLOCK_MS
 from flowq.wording.shard_words import silent_words, trouble_words, unserved_words
 from tests.unit.crawl_run import ABOUT, PLAN, snapshot, summary
+from tests.unit.overviews import overview_of
 
 
 def figures(shard: int, waiting: int, workers: int) -> ShardFigures:
@@ -91,3 +93,14 @@ def test_a_move_without_remembered_values_does_not_speak_of_them(capsys: pytest.
     moved.values = 2
     show_moved(change, moved)
     assert capsys.readouterr().out == "moved 1 message and 2 remembered values from 1 shard to 6\n"
+
+
+def test_who_asks_for_the_shards_of_an_undivided_pipeline_is_told_that_there_is_one() -> None:
+    console = Console(width=120, file=StringIO(), record=True)
+    overview = overview_of(PLAN, snapshot(1, known=10, fetched=4))
+
+    console.print(overview_text(overview, 120, by_shard=True))
+    assert "scrape has one shard" in console.export_text(clear=False)
+    console.export_text()
+    console.print(overview_text(overview, 120))
+    assert "one shard" not in console.export_text()
