@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 import flowq
 from flowq.broker.keys import Keys
+from flowq.broker.migration.resharding import Resharding
 from flowq.broker.records import TAKES_PART
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.layout import LAYOUT_FIELD, WrongLayout
+from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.broker.shards.layout import LAYOUT_FIELD, WrongLayout, read_layout
 from flowq.broker.workers import Workers
 from tests.runtime.lab import Lab
 
@@ -41,6 +44,34 @@ async def test_a_pipeline_of_four_shards_drains_exactly(lab: Lab) -> None:
     assert summary.stages["show"].entered == 100
     assert summary.stages["show"].duplicates == 99
     assert all(balance.adds_up for balance in summary.stages.values())
+
+
+async def test_runs_drain_with_fewer_shards_than_messages_were_sent_between_before(lab: Lab) -> None:
+    seen = Counter[int]()
+    where: Any = {"redis": lab.dialer.url, "namespace": lab.namespace}
+
+    @flowq.stage(place=str)
+    async def enter(number: int) -> int:
+        return number
+
+    @flowq.stage(place=lambda number: -number)
+    async def leave(number: int) -> None:
+        seen[number] += 1
+
+    def divided(n_shards: int) -> flowq.Pipeline:
+        return flowq.Pipeline("fewer", enter >> leave, shards=n_shards)
+
+    for n_shards in (4, 2, 3, 1):
+        home = lab.broker(divided(n_shards))
+        await Resharding(with_shards(home, await read_layout(home) or n_shards), divided(n_shards).plan).carry_out()
+        async with flowq.Publisher(divided(n_shards), **where) as publisher:
+            await publisher.push_many(enter, range(60))
+
+        summary = await flowq.run(divided(n_shards), **where)
+
+        assert summary.drained
+        await close_shards(home)
+    assert seen == Counter(dict.fromkeys(range(60), 4))
 
 
 async def test_groups_that_a_shard_creates_leave_its_process_registered(lab: Lab) -> None:

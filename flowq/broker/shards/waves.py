@@ -46,7 +46,7 @@ async def look(broker: Broker, edges: Sequence[str]) -> Look:
     keys = broker.keys
     names = [keys.heads, keys.inbox, keys.run]
     names += [name for edge in edges for name in (keys.edge(edge), keys.delayed(edge))]
-    seen = _look(broker.shard, await again_if_lost(lambda: broker.script(scripts.WAVE, names, GROUP)))
+    seen = _look(broker, await again_if_lost(lambda: broker.script(scripts.WAVE, names, GROUP)))
     if seen.outstanding:
         return seen
     if broker.dialer.is_private:
@@ -67,12 +67,13 @@ async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirma
         wave, about, *confirmed = await broker.answers(request)
     state = Replication.parse(about)
     is_same = state.is_primary and len(state.online) == needed.replicas
-    return replace(_look(broker.shard, wave), is_certain=is_same and needed.is_given_by(confirmed))
+    return replace(_look(broker, wave), is_certain=is_same and needed.is_given_by(confirmed))
 
 
-def _look(shard: int, reply: Sequence[Any]) -> Look:
+def _look(broker: Broker, reply: Sequence[Any]) -> Look:
     outstanding, heads, inbox, run = reply
-    return Look(shard, outstanding, marks_in(heads), marks_in(inbox), texts_by_name(run))
+    n_shards = len(broker.shards)  # what is noted of shards that there were once, or never, is in transit to nobody
+    return Look(broker.shard, outstanding, marks_in(heads, n_shards), marks_in(inbox, n_shards), texts_by_name(run))
 
 
 def is_drained(looks: Collection[Look]) -> bool:
