@@ -28,7 +28,7 @@ from flowq.broker.runs import Runs, keys_of_run
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
 from flowq.broker.shards.channel import EntryId, Mark
-from flowq.broker.shards.outbox import Group, address, entries, outbox_arguments, packets
+from flowq.broker.shards.outbox import Group, entries, outbox_arguments, packets
 from flowq.broker.shards.publishing_out import PublishingOut
 from flowq.broker.shards.settling_out import SettlingOut
 from flowq.broker.shards.target import Target
@@ -37,6 +37,7 @@ from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
 from flowq.dead_letters.purging import Purging
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
+from flowq.delivery.edge import address
 from flowq.delivery.policy import DedupMemory, Keep, Rate
 from flowq.delivery.settlement import DeadLetter
 from tests.conformance.conftest import Command

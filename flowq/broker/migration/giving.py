@@ -16,7 +16,7 @@ from flowq.broker.migration.scanning import scan
 from flowq.broker.records import delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.layout import has_changed
-from flowq.broker.shards.outbox import NONCES, Group, outbox_arguments, packets
+from flowq.broker.shards.outbox import Group, new_nonce, outbox_arguments, packets
 from flowq.broker.workers import Workers
 from flowq.delivery.edge import is_crossing, parse_address
 from flowq.delivery.message import Arrival, Delivery, Header
@@ -198,7 +198,7 @@ class Giving:
             staying = [word for pair in (*step.staying, *step.staying_delayed) for word in pair]
             # Each call begins an epoch: its connection may be another one each time.
             more_names, more = outbox_arguments(
-                keys, sent, layout=broker.layout, nonce=int(broker.world.random() * NONCES), floor=0
+                keys, sent, layout=broker.layout, nonce=new_nonce(broker.world), floor=0
             )
             arguments = GROUP, edge, *counts, *step.ids, *step.names, *staying, *map(as_stored, consumers)
             status, *about = await broker.script(scripts.GIVE, [*names, *more_names], *arguments, *more)

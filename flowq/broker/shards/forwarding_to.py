@@ -13,11 +13,12 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.certainty import Retention
 from flowq.broker.shards.channel import Ask, Bridge, Channel, EntryId, Mark, Offer, Read, Wait
 from flowq.broker.shards.node_links import NodeLink, NodeLinks
-from flowq.broker.shards.outbox import Entry, address
+from flowq.broker.shards.outbox import Entry
 from flowq.broker.shards.outbox_contents import contents_of
 from flowq.broker.shards.outboxes import Outboxes
 from flowq.broker.shards.replicas import is_alone, replication
 from flowq.broker.shards.target import Target
+from flowq.delivery.edge import address
 from flowq.errors import BrokerError, RequestCutOff
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0

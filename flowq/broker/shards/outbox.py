@@ -10,12 +10,9 @@ from flowq.broker.client.redis_protocol import pack_command
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import add_messages, memory_arguments
 from flowq.broker.settling import each_value_once
-from flowq.delivery.edge import Crossing as Crossing
-from flowq.delivery.edge import address as address
-from flowq.delivery.edge import is_crossing as is_crossing
-from flowq.delivery.edge import parse_address as parse_address
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
+from flowq.world import World
 
 
 class Group(NamedTuple):
@@ -61,8 +58,7 @@ MOST_ENTRY_BYTES = 800_000
 """What an entry holds, unless it is a single message: any Redis accepts as much, whatever its limits are set to."""
 _BYTES_BESIDE = 100
 _MOVED = "moved"
-NONCES = 1024
-"""How many epochs can begin in one millisecond, each with another id."""
+_NONCES = 1024
 OnSent = Callable[[Sequence[Entry]], None]
 """Told about the entries that a call has put into outboxes."""
 
@@ -160,12 +156,17 @@ def packed(words: Sequence[Any]) -> bytes:
     return command[command.index(b"\n") + 1 :]
 
 
+def new_nonce(world: World) -> int:
+    """A part of the number of an epoch, so that those which begin in the same millisecond hardly ever have the same."""
+    return int(world.random() * _NONCES)
+
+
 def outbox_arguments(
     keys: Keys, sent: Sequence[Packet], *, layout: int | str, nonce: int, floor: int
 ) -> tuple[list[Any], list[Any]]:
     """Further keys and arguments of a script that puts these into outboxes: what `take_outboxes` reads.
 
-    `nonce` is -1 if the connection has begun an epoch, else any number below NONCES. `floor`: the highest epoch known.
+    `nonce`: see `new_nonce`, or -1 if the connection has begun an epoch. `floor`: the highest epoch known.
     """
     names: list[Any] = [keys.outbox_of(str(packet.to)) for packet in sent]
     arguments: list[Any] = []

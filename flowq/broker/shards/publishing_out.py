@@ -12,7 +12,7 @@ from flowq.broker.publishing import CursorMove, Parcel, Publishing
 from flowq.broker.records import Published
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.layout import has_changed
-from flowq.broker.shards.outbox import NONCES, Group, OnSent, Packet, entries, outbox_arguments, packets
+from flowq.broker.shards.outbox import Group, OnSent, Packet, entries, new_nonce, outbox_arguments, packets
 from flowq.delivery.edge import parse_address
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
@@ -102,7 +102,7 @@ class _Call(Publishing):
         # Its connection may be another one each time, without telling: so each call begins an epoch.
         more_names, more_arguments = outbox_arguments(
             broker.keys, self._crossing,
-            layout=broker.layout, nonce=int(broker.world.random() * NONCES), floor=0,
+            layout=broker.layout, nonce=new_nonce(broker.world), floor=0,
         )  # fmt: skip
         reply = await run_script(
             link, scripts.PUBLISH_OUT, names + more_names, arguments + more_arguments, replicated=replicated

@@ -12,7 +12,7 @@ from flowq.broker.client.retrying import run_script
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Call, Receipt, Settling
 from flowq.broker.shards.layout import has_changed
-from flowq.broker.shards.outbox import NONCES, Group, OnSent, Packet, entries, outbox_arguments, packets
+from flowq.broker.shards.outbox import Group, OnSent, Packet, entries, new_nonce, outbox_arguments, packets
 from flowq.delivery.edge import parse_address
 from flowq.delivery.message import Arrival
 from flowq.delivery.policy import DedupMemory, Keep
@@ -77,7 +77,7 @@ class SettlingOut(Settling):
     async def _settle_out(self, names: list[Any], arguments: list[Any], crossing: Sequence[Packet]) -> Any:
         broker, link = self._broker, self._link
         has_begun = link.is_open and link.n_opened == self._has_begun
-        nonce = -1 if has_begun else int(broker.world.random() * NONCES)
+        nonce = -1 if has_begun else new_nonce(broker.world)
         more_names, more_arguments = outbox_arguments(
             broker.keys, crossing, layout=broker.layout, nonce=nonce, floor=self._epoch
         )
