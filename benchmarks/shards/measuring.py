@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from statistics import mean, quantiles
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import astuple
+from statistics import quantiles
 
 from benchmarks.figures import Measured
 from benchmarks.item import item
-from benchmarks.processes import Team
+from benchmarks.processes import Home, Team
 from benchmarks.shards.servers import Servers
 from benchmarks.subjects import shards as subject
 from benchmarks.tally import count_in, read
@@ -17,57 +20,73 @@ SHARDS = 6
 WORKERS = 6
 MOST_SERVERS = 3
 PER_SECOND = 20
-_PAGES = 20  # of each host
-_SECONDS, _WARM_UP = 20, 20
+_PAGES = 30  # of each host
+_SECONDS, _WARM_UP = 10, 20
 _POLL_SECONDS = 0.01
 _LONGEST_SECONDS = 300.0
 
 
 def costs(scale: float) -> Measured:
-    """Costs are processor microseconds per hop. `capacity`: of the servers together, relative to one without shards.
+    """Costs are processor microseconds per hop: of all workers, of all servers, and of the busiest one.
 
     What limits a server is its processor time. So its capacity follows from that, on a machine with too few cores to
-    reach it. The one server is measured before and after each of the others: machines change their speed.
+    reach it. `capacity` of n servers is n if they need as much for a divided pipeline as for n pipelines that know
+    nothing of each other, measured on as many servers because idle ones and cold caches cost time as well.
     """
-    found, ones = dict[str, float](), [_crawled("stays", 1, 1, scale)]
+    found = dict[str, float]()
     for n in range(1, MOST_SERVERS + 1):
-        by_kind: dict[str, dict[str, float]] = {}
+        with Servers(n) as servers:
+            apart = _crawled("stays", 1, servers, servers.primaries, scale)
+        by_kind: dict[str, dict[str, float]] = {"apart": apart}
         for kind in ("stays", "crosses"):
-            by_kind[kind] = measured = _crawled(kind, SHARDS, n, scale)
-            ones.append(_crawled("stays", 1, 1, scale))
-            found |= {f"{kind} {n} {key}": value for key, value in measured.items()}
-            found[f"{kind} {n} capacity"] = mean(one["busiest"] for one in ones[-2:]) / measured["busiest"]
-        stays, crosses = by_kind.values()
+            with Servers(n) as servers:
+                by_kind[kind] = measured = _crawled(kind, SHARDS, servers, [servers], scale)
+            found[f"{kind} {n} capacity"] = n * apart["busiest"] / measured["busiest"]
+        found |= {f"{kind} {n} {key}": value for kind, measured in by_kind.items() for key, value in measured.items()}
         for where in ("redis", "worker"):
-            found[f"crossing {n} {where}"] = (crosses[where] - stays[where]) / crosses["crossed"]
-    return found | {f"one {key}": mean(one[key] for one in ones) for key in ones[0]}
+            more = by_kind["crosses"][where] - by_kind["stays"][where]
+            found[f"crossing {n} {where}"] = more / by_kind["crosses"]["crossed"]
+    return found
 
 
-def _crawled(kind: str, n_shards: int, n_servers: int, scale: float) -> dict[str, float]:
-    """Handle each page in each stage, one stage after the other: queues are as full as at the limit of a server."""
-    first, pages = f"{kind} {n_shards} {subject.STAGES[0]}", max(1, int(_PAGES * scale))
-    hops = pages * subject.HOSTS * len(subject.STAGES)
-    with Servers(n_servers) as servers:
-        asyncio.run(subject.publish(first, servers.url, subject.links(pages)))
-        before = asyncio.run(subject.progress(first, servers.url)).crossed
-        worker, redis, crossed = 0.0, [0.0] * n_servers, 0
-        for stage in subject.STAGES:
-            task = f"{kind} {n_shards} {stage}"
-            with Team("shards", task, servers, workers=WORKERS) as team:
-                worker_before, redis_before = team.cpu_seconds, servers.cpu_seconds
+def _crawled(kind: str, n_shards: int, servers: Servers, homes: Sequence[Home], scale: float) -> dict[str, float]:
+    """Handle each page in each stage, one stage after the other: queues are as full as at the limit of a server.
+
+    Each of the `homes` has a pipeline with a part of the hosts and of the workers.
+    """
+    pages, hosts = max(1, int(_PAGES * scale)), subject.HOSTS // len(homes)
+    hops = pages * hosts * len(homes) * len(subject.STAGES)
+    first = f"{kind} {n_shards} {subject.STAGES[0]}"
+    for home in homes:
+        asyncio.run(subject.publish(first, home.url, subject.links(pages, hosts)))
+    before = asyncio.run(_progress(first, homes)).crossed
+    worker, redis, crossed = 0.0, [0.0] * len(servers.primaries), 0
+    for stage in subject.STAGES:
+        task = f"{kind} {n_shards} {stage}"
+        with ExitStack() as stack:
+            teams = [stack.enter_context(Team("shards", task, home, workers=WORKERS // len(homes))) for home in homes]
+            worker_before, redis_before = sum(team.cpu_seconds for team in teams), servers.cpu_seconds
+            for team in teams:
                 team.go()
-                _until(team, pages * subject.HOSTS)
-                while (now := asyncio.run(subject.progress(task, servers.url))).outstanding or now.in_transit:
-                    time.sleep(_POLL_SECONDS)
-                spent = [after - then for after, then in zip(servers.cpu_seconds, redis_before, strict=True)]
-                redis = [so_far + more for so_far, more in zip(redis, spent, strict=True)]
-                worker, crossed = worker + team.cpu_seconds - worker_before, now.crossed - before
+            for team in teams:
+                _until(team, pages * hosts)
+            while (now := asyncio.run(_progress(task, homes))).outstanding or now.in_transit:
+                time.sleep(_POLL_SECONDS)
+            spent = [after - then for after, then in zip(servers.cpu_seconds, redis_before, strict=True)]
+            redis = [so_far + more for so_far, more in zip(redis, spent, strict=True)]
+            worker += sum(team.cpu_seconds for team in teams) - worker_before
+            crossed = now.crossed - before
     return {
         "worker": worker * 1e6 / hops,
         "redis": sum(redis) * 1e6 / hops,
         "busiest": max(redis) * 1e6 / hops,
         "crossed": crossed / hops,
     }
+
+
+async def _progress(task: str, homes: Sequence[Home]) -> subject.Progress:
+    all_of_them = [await subject.progress(task, home.url) for home in homes]
+    return subject.Progress(*map(sum, zip(*map(astuple, all_of_them), strict=True)))
 
 
 def waits(scale: float) -> Measured:

@@ -11,6 +11,12 @@ from benchmarks.shards.measuring import MOST_SERVERS, PER_SECOND, SHARDS, WORKER
 
 BEGIN, END = "<!-- shards: make bench-shards -->", "<!-- end of shards -->"
 _SERVERS = range(1, MOST_SERVERS + 1)
+_KINDS = {
+    "apart": "not divided: a pipeline on each server",
+    "stays": "divided, nothing crosses",
+    "crosses": "divided, most crosses",
+}
+_PLACES = {"in the workers": "worker", "in all servers": "redis", "in the busiest server": "busiest"}
 _LEAST = {"stays": 0.9, "crosses": 0.75}  # of the capacity of as many servers
 MOST_MS_LONGER = 3.0
 
@@ -37,23 +43,19 @@ def _title(about: Mapping[str, Any], reps: int) -> Iterator[str]:
 
 
 def _costs(found: Measured) -> Iterator[str]:
-    yield f"| a crawl | no shards, 1 server | {' | '.join(f'{SHARDS} shards, {n}' for n in _SERVERS)} |"
-    yield f"|---|--:|{'--:|' * MOST_SERVERS}"
-    for kind, title in (("stays", "nothing crosses"), ("crosses", "most crosses")):
-        yield f"| **{title}** | {'| ' * (MOST_SERVERS + 1)}"
+    yield f"| a crawl | {' | '.join(f'{n} servers' if n > 1 else '1 server' for n in _SERVERS)} |"
+    yield f"|---|{'--:|' * MOST_SERVERS}"
+    for kind, title in _KINDS.items():
+        yield f"| **{title}** |{' |' * MOST_SERVERS}"
         if kind == "crosses":
-            yield _row("messages that cross, a hop", "", [number(found[f"{kind} {n} crossed"]) for n in _SERVERS])
-        for what, key in (
-            ("in the workers", "worker"),
-            ("in all servers", "redis"),
-            ("in the busiest server", "busiest"),
-        ):
-            values = [f"{number(found[f'{kind} {n} {key}'])} µs" for n in _SERVERS]
-            yield _row(f"a hop {what}", f"{number(found[f'one {key}'])} µs", values)
-        yield _row("capacity of all servers", "1", [_capacity(kind, n, found) for n in _SERVERS])
-    yield f"| **one message that crosses** | {'| ' * (MOST_SERVERS + 1)}"
+            yield _row("messages that cross, a hop", [number(found[f"{kind} {n} crossed"]) for n in _SERVERS])
+        for what, key in _PLACES.items():
+            yield _row(f"a hop {what}", [f"{number(found[f'{kind} {n} {key}'])} µs" for n in _SERVERS])
+        if kind in _LEAST:
+            yield _row("capacity of the servers", [_capacity(kind, n, found) for n in _SERVERS])
+    yield f"| **one message that crosses** |{' |' * MOST_SERVERS}"
     for what, key in (("in Redis", "redis"), ("in the workers", "worker")):
-        yield _row(f"more {what}", "", [f"{number(found[f'crossing {n} {key}'])} µs" for n in _SERVERS])
+        yield _row(f"more {what}", [f"{number(found[f'crossing {n} {key}'])} µs" for n in _SERVERS])
 
 
 def _capacity(kind: str, n: int, found: Measured) -> str:
@@ -71,8 +73,8 @@ def _waits(found: Measured) -> Iterator[str]:
             if cut == "p50":
                 is_met = found[f"{copies} more {cut}"] <= MOST_MS_LONGER
                 longer += f", {'met' if is_met else 'missed'} <= {MOST_MS_LONGER:g}"
-            yield _row(f"{title}: {share} within", values[0], [values[1], longer])
+            yield _row(f"{title}: {share} within", [*values, longer])
 
 
-def _row(title: str, one: str, values: list[str]) -> str:
-    return f"| {title} | {one} | {' | '.join(values)} |"
+def _row(title: str, values: list[str]) -> str:
+    return f"| {title} | {' | '.join(values)} |"

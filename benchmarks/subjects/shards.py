@@ -50,9 +50,9 @@ class Row(BaseModel):
     title: str
 
 
-def links(n: int) -> Iterator[Link]:
-    """The first `n` links of each host."""
-    return (_link(f"host{host}", number) for number in range(n) for host in range(HOSTS))
+def links(n: int, hosts: int) -> Iterator[Link]:
+    """The first `n` links of each of so many hosts."""
+    return (_link(f"host{host}", number) for number in range(n) for host in range(hosts))
 
 
 def _link(host: str, number: int) -> Link:
