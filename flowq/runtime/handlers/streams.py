@@ -21,6 +21,7 @@ r"""The error handler of output: what the encoding lacks is written as \u00fc, w
 
 _ENDS_OF_STANDARD_STREAMS = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
 _LONGEST_BEGUN = 8192  # characters
+_MOST_BEGUN = 1000  # lines
 
 
 class OutputLost(FlowqError):
@@ -78,22 +79,25 @@ class Outlet(io.RawIOBase):
 class WholeLines(io.TextIOWrapper):
     """A text stream for several threads that never mixes their lines: `print` writes a line and its end separately.
 
-    The beginning of a line is kept until its thread ends the line or flushes the stream, or until it is too long.
+    The beginning of a line is kept until its thread ends the line or flushes the stream, or until it is too long. Those of
+    threads that have ended are kept until `flush_all`, or until there are too many.
     The lock is needed because up to Python 3.12.4, a text stream loses lines that two threads write at the same time
     (python/cpython#119506).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._begun: dict[int, str] = {}
+        self._begun: dict[threading.Thread, str] = {}  # not by number: those of ended threads are used again
         self._writing = threading.RLock()
 
     def write(self, text: str, /) -> int:
-        thread = threading.get_ident()
+        thread = threading.current_thread()
         ready = self._begun.pop(thread, "") + text
         end = ready.rfind("\n") + 1
         if end < len(ready) <= end + _LONGEST_BEGUN:
             ready, self._begun[thread] = ready[:end], ready[end:]
+            if len(self._begun) > _MOST_BEGUN:
+                self._write_of_ended_threads()
         if ready:
             with self._writing:
                 super().write(ready)
@@ -101,11 +105,17 @@ class WholeLines(io.TextIOWrapper):
 
     def flush(self) -> None:
         """Write what this thread has begun."""
-        begun = self._begun.pop(threading.get_ident(), "")
+        begun = self._begun.pop(threading.current_thread(), "")
         with self._writing:
             if begun:
                 super().write(begun)
             super().flush()
+
+    def _write_of_ended_threads(self) -> None:
+        with self._writing:
+            for thread in list(self._begun):
+                if not thread.is_alive():
+                    super().write(self._begun.pop(thread, ""))
 
     def flush_all(self) -> None:
         """Write what every thread has begun."""
