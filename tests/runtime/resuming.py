@@ -12,7 +12,7 @@ import flowq
 from flowq import Pipeline, Source, SourceContext, source, stage
 from flowq.sources import csv, ndjson
 
-NUMBERS = 20_000
+NUMBERS = 60_000
 
 
 class Row(BaseModel):

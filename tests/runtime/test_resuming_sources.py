@@ -60,6 +60,7 @@ async def test_a_source_killed_at_random_moments_neither_repeats_nor_skips(
     numbers, n_bad = written(which, tmp_path)
     keys = Keys(lab.namespace, "resuming")
     command = [sys.executable, "-m", "tests.runtime.resuming", which, url, lab.namespace, str(tmp_path)]
+    command = ["nice", *command]  # on a busy machine it must not be done before this test gets to kill it
     chance = random.Random(which)
 
     async def cursor_and_source() -> tuple[Any, bytes]:
