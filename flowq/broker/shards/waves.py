@@ -72,7 +72,7 @@ async def _confirmed_look(broker: Broker, names: Sequence[Any], needed: Confirma
 
 def _look(broker: Broker, reply: Sequence[Any]) -> Look:
     outstanding, heads, inbox, run = reply
-    n_shards = len(broker.shards)  # what is noted of shards that there were once, or never, is in transit to nobody
+    n_shards = len(broker.shards)  # what is noted of shards that there were once, or never, is in transit to no one
     return Look(broker.shard, outstanding, marks_in(heads, n_shards), marks_in(inbox, n_shards), texts_by_name(run))
 
 
