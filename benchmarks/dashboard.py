@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import flowq
-from benchmarks.processes import cpu_seconds, peak_rss_mib
+from benchmarks.processes import cpu_seconds, ending_with_this_process, peak_rss_mib
 from benchmarks.server import Server
 
 N_LETTERS, N_PAGES, N_PIPELINES = 100_000, 20, 12
@@ -216,7 +216,8 @@ def started(folder: Path, *arguments: str, says: str) -> Iterator[Started]:
     """Run flowq in a project until the end of the block, which begins when it has said something."""
     log = folder / f"{arguments[0]}-{arguments[1]}.log"
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "flowq", *arguments], cwd=folder, stdout=out, stderr=out)
+        command = [*ending_with_this_process(), sys.executable, "-m", "flowq", *arguments]
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
     try:
         deadline = time.monotonic() + _START_SECONDS
         while says not in (text := log.read_text()):

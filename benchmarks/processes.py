@@ -1,8 +1,9 @@
-"""Reads /proc, and starts worker processes that begin together."""
+"""Processes of a measurement: reads /proc, and starts workers that begin together and end with this process."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator
@@ -96,10 +97,10 @@ class Team:
 
 
 def start(*arguments: str, cwd: Path = ROOT, stderr: int | None = None) -> subprocess.Popen[bytes]:
-    """A Python process that finds this package from any folder."""
+    """A Python process that finds this package from any folder. It has a session of its own: Ctrl-C is not for it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, *arguments],
+        [*ending_with_this_process(), sys.executable, *arguments],
         cwd=cwd,
         env=environment,
         stdin=subprocess.PIPE,
@@ -107,3 +108,9 @@ def start(*arguments: str, cwd: Path = ROOT, stderr: int | None = None) -> subpr
         stderr=stderr,
         start_new_session=True,
     )
+
+
+def ending_with_this_process() -> list[str]:
+    """What a command begins with so that, on Linux, the kernel ends it when this process is killed."""
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from benchmarks.processes import ending_with_this_process
 from flowq.broker.embedded.server import find_server_binary
 
 AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
@@ -42,7 +41,7 @@ class Server:
 
     def __enter__(self) -> Self:
         command = [
-            *_ends_with_this_process(),
+            *ending_with_this_process(),
             *(find_server_binary(), *self._listen, "--dir", self._folder.name),
             *("--save", "", "--appendonly", "no", "--loglevel", "warning"),
             *self._options,
@@ -102,9 +101,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _ends_with_this_process() -> list[str]:
-    """On Linux the kernel ends the server if this process is killed."""
-    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
