@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, model_validator
 
-from flowq import Context, Pipeline, Retry, resource, stage, use
+import flowq
+from flowq import Context, Pipeline, Rate, Retry, resource, source, stage, use
 from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from tests.runtime.lab import Item, Lab, items
 
@@ -108,6 +109,29 @@ async def test_what_a_handler_sets_is_not_seen_by_the_next_message(
     assert summary.dead == 0
     assert len(SEEN) >= calls
     assert set(SEEN) == {"unset"}
+
+
+@pytest.mark.parametrize("handler", [coroutine, function, generator], ids=lambda handler: handler.__name__)
+@pytest.mark.parametrize("options", [{}, {"ack": "first"}, {"rate": Rate(1000)}], ids=["", "ack first", "rate"])
+async def test_nor_is_it_in_a_pipeline_with_shards(
+    handler: Callable[..., Any], options: dict[str, Any], lab: Lab
+) -> None:
+    SEEN.clear()
+    if "rate" not in options:
+        options = {**options, "place": type}  # all in one shard
+    both: Any = stage(name="both", **ONE_SLOT, **options)(handler)  # type: ignore[call-overload]
+
+    await flowq.run(of_items(both), redis=lab.dialer.url, namespace=lab.namespace)
+
+    assert SEEN == ["unset"] * 5
+
+
+def of_items(handles: Any) -> Pipeline:
+    @source
+    def five() -> Iterator[Item]:
+        yield from items(5)
+
+    return Pipeline("p", five >> handles, shards=2)
 
 
 async def test_what_a_message_sets_while_it_is_read_is_not_seen_by_the_next(lab: Lab) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
 from flowq.broker.inspection.throughput import bucket_of
-from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Interrupted
+from flowq.delivery.message import Delivery, Row
+from flowq.delivery.settlement import Interrupted, Outcome
 from flowq.runtime.handlers.handled import AT_WORK
 from flowq.runtime.handlers.handling import Handling
-from flowq.runtime.handlers.own_context import in_context
+from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.stage.batching import BatchCall
 from flowq.runtime.stage.consumer import Consumer, State
 from flowq.runtime.stage.gate import Gate
+
+Handle = Callable[[Row], Coroutine[Any, Any, Outcome]]
 
 
 class GatedConsumer(Consumer):
@@ -42,16 +45,22 @@ class GatedConsumer(Consumer):
         await super().close()
 
     async def _slot(self, number: int, handling: Handling | ProcessHandling) -> None:
-        """As in `Consumer`. A delivery is taken only once the gate is open: until then it can be handed back."""
+        """As in `Consumer`, also in what handlers see of each other's context.
+
+        A delivery is taken only once the gate is open: until then it can be handed back.
+        """
         AT_WORK.set(partial(self._at_work.__getitem__, number))
+        at_first, handle = copy_context(), handling.handle
         while True:
             while not self.ready.ready or self.state >= State.INTERRUPTING:
                 await self.ready.wait()
             await self._until_due(number)
             async with self._gate:
-                await self._handle_next(number, handling)
+                await self._handle_next(number, handle)
+            if not is_unchanged(at_first):
+                handle = partial(_in_own_copy, at_first, handling.handle)
 
-    async def _handle_next(self, number: int, handling: Handling | ProcessHandling) -> None:
+    async def _handle_next(self, number: int, handle: Handle) -> None:
         ready, waiting = self.ready.ready, self.waiting
         if not ready or self.state >= State.INTERRUPTING:
             return
@@ -62,7 +71,7 @@ class GatedConsumer(Consumer):
         if waiting is None or await self._may_start(Delivery(*row)):
             began_at = self._world.monotonic()
             try:
-                outcome = await in_context(copy_context(), handling.handle, row)
+                outcome = await handle(row)
             except asyncio.CancelledError:
                 if self.state < State.INTERRUPTING:
                     raise
@@ -85,3 +94,7 @@ class GatedConsumer(Consumer):
             return await super()._run_batch(call)
         finally:
             self._gate.release()
+
+
+def _in_own_copy(context: Context, handle: Handle, row: Row) -> Coroutine[Any, Any, Outcome]:
+    return in_context(context.copy(), handle, row)
