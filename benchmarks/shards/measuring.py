@@ -20,7 +20,7 @@ SHARDS = 6
 WORKERS = 6
 MOST_SERVERS = 3
 PER_SECOND = 20
-_PAGES = 30  # of each host
+_PAGES = 60  # of each host: more would not fit onto an edge, which holds 64 MB
 _SECONDS, _WARM_UP = 10, 20
 _POLL_SECONDS = 0.01
 _LONGEST_SECONDS = 300.0
@@ -55,33 +55,31 @@ def _crawled(kind: str, n_shards: int, servers: Servers, homes: Sequence[Home], 
     Each of the `homes` has a pipeline with a part of the hosts and of the workers.
     """
     pages, hosts = max(1, int(_PAGES * scale)), subject.HOSTS // len(homes)
-    hops = pages * hosts * len(homes) * len(subject.STAGES)
-    first = f"{kind} {n_shards} {subject.STAGES[0]}"
+    tasks = [f"{kind} {n_shards} {stage}" for stage in subject.STAGES]
     for home in homes:
-        asyncio.run(subject.publish(first, home.url, subject.links(pages, hosts)))
-    before = asyncio.run(_progress(first, homes)).crossed
-    worker, redis, crossed = 0.0, [0.0] * len(servers.primaries), 0
-    for stage in subject.STAGES:
-        task = f"{kind} {n_shards} {stage}"
-        with ExitStack() as stack:
-            teams = [stack.enter_context(Team("shards", task, home, workers=WORKERS // len(homes))) for home in homes]
-            worker_before, redis_before = sum(team.cpu_seconds for team in teams), servers.cpu_seconds
-            for team in teams:
-                team.go()
-            for team in teams:
-                _until(team, pages * hosts)
-            while (now := asyncio.run(_progress(task, homes))).outstanding or now.in_transit:
-                time.sleep(_POLL_SECONDS)
-            spent = [after - then for after, then in zip(servers.cpu_seconds, redis_before, strict=True)]
-            redis = [so_far + more for so_far, more in zip(redis, spent, strict=True)]
-            worker += sum(team.cpu_seconds for team in teams) - worker_before
-            crossed = now.crossed - before
-    return {
-        "worker": worker * 1e6 / hops,
-        "redis": sum(redis) * 1e6 / hops,
-        "busiest": max(redis) * 1e6 / hops,
-        "crossed": crossed / hops,
-    }
+        asyncio.run(subject.publish(tasks[0], home.url, subject.links(pages, hosts)))
+    before = asyncio.run(_progress(tasks[0], homes)).crossed
+    spent = [_worked_off(task, servers, homes, pages * hosts) for task in tasks]
+    crossed = asyncio.run(_progress(tasks[-1], homes)).crossed - before
+    workers, *redis = map(sum, zip(*spent, strict=True))
+    n_hops = pages * hosts * len(homes) * len(tasks)
+    seconds = {"worker": workers, "redis": sum(redis), "busiest": max(redis)}
+    return {"crossed": crossed / n_hops} | {where: 1e6 * each / n_hops for where, each in seconds.items()}
+
+
+def _worked_off(task: str, servers: Servers, homes: Sequence[Home], n: int) -> list[float]:
+    """Have `n` messages of each home handled. Returns the processor seconds of all workers, and of each server."""
+    with ExitStack() as stack:
+        teams = [stack.enter_context(Team("shards", task, home, workers=WORKERS // len(homes))) for home in homes]
+        before = [sum(team.cpu_seconds for team in teams), *servers.cpu_seconds]
+        for team in teams:
+            team.go()
+        for team in teams:
+            _until(team, n)
+        while (now := asyncio.run(_progress(task, homes))).outstanding or now.in_transit:
+            time.sleep(_POLL_SECONDS)
+        after = [sum(team.cpu_seconds for team in teams), *servers.cpu_seconds]
+        return [now - then for now, then in zip(after, before, strict=True)]
 
 
 async def _progress(task: str, homes: Sequence[Home]) -> subject.Progress:

@@ -70,7 +70,7 @@ def crawl_of(shards: int, *, crosses: bool) -> Pipeline:
     @stage(place="host", maxsize=_MOST)
     async def fetch(link: Link) -> Page:
         tally.hit()
-        return Page(**dict(link), body="x" * 500)
+        return Page(**dict(link), body="x" * 100)
 
     @stage(inline=True, maxsize=_MOST)
     def parse(page: Page) -> Iterator[Link | Row]:
