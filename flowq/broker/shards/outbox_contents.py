@@ -12,8 +12,8 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.outbox import Entry, parse_descriptor
 from flowq.delivery.stored import text_in
 
-_ID, _TOTAL = re.compile(rb"\d{1,16}-\d{1,15}"), re.compile(rb"\d{1,15}")
-_DESCRIPTOR = re.compile(r"\S+ (0 0 (moved)?|(-1|[1-9]\d*) ([5-9]|1[0-6]) \S*)")
+_ID, _NUMBER = re.compile(rb"\d{1,16}-\d{1,15}"), re.compile(rb"\d{1,15}")
+_DESCRIPTOR = re.compile(rb"\S+ (0 0 (moved)?|(-1|[1-9]\d*) ([5-9]|1[0-6]) \S*)")
 _LENGTH = re.compile(rb"\$(0|[1-9]\d{0,9})\r\n")
 _HEADER = re.compile(rb"\S+( [^\n]*)?")
 _VALUE_BYTES = 16
@@ -56,9 +56,9 @@ def stored_entry(to: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Ent
         return None
     is_sound = (
         _ID.fullmatch(before)
-        and _TOTAL.fullmatch(total)
+        and _NUMBER.fullmatch(total)
         and n_words == b"%d" % contents.n_words
-        and edges == "\n".join(contents.descriptors).encode()
+        and edges == b"\n".join(contents.descriptors)
     )
     if not is_sound:
         return None
@@ -70,7 +70,7 @@ class Contents:
     """What the words of an entry say. `n_messages` counts those that were left out as duplicates too."""
 
     n_words: int
-    descriptors: Sequence[str]
+    descriptors: Sequence[bytes]
     messages: Sequence[Sent]
     n_messages: int
 
@@ -78,14 +78,14 @@ class Contents:
 def contents_of(call: bytes) -> Contents:
     """The contents of an entry, by its call. Raises ValueError for bytes that are no call of `apply.lua`."""
     words = _words(call)
-    n_groups, at = int(words[0]) if words else 0, 1
-    descriptors, messages, n_left_out = dict[str, None](), list[Sent](), 0
+    (n_groups,), at = _numbers(words[:1]), 1
+    descriptors, messages, n_left_out = dict[bytes, None](), list[Sent](), 0
     for _ in range(min(n_groups, len(words))):
-        named, *counts = (text_in(word) for word in words[at : at + 4])
-        if _DESCRIPTOR.fullmatch(named) is None or len(counts) != 3 or not all(map(str.isdecimal, counts)):
+        n_outputs, n_delayed, n_repeated = _numbers(words[at + 1 : at + 4])
+        named = words[at]
+        if _DESCRIPTOR.fullmatch(named) is None:
             raise ValueError(named)
-        n_outputs, n_delayed, n_repeated = map(int, counts)
-        edge, memory = parse_descriptor(named)
+        edge, memory = parse_descriptor(named.decode())
         at += 4
         for n, is_delayed in ((n_outputs, False), (n_delayed, True)):
             width = 2 + (memory is not None) + is_delayed
@@ -112,6 +112,13 @@ def _words(call: bytes) -> list[bytes]:
         words.append(call[length.end() : end])
         at = end + 2
     return words
+
+
+def _numbers(words: Sequence[bytes]) -> list[int]:
+    # Python reads more as a number than Lua does: other digits, underscores, spaces.
+    if not all(map(_NUMBER.fullmatch, words)):
+        raise ValueError("no numbers")
+    return [int(word) for word in words]
 
 
 def _message(edge: str, words: Sequence[bytes], is_delayed: bool) -> Sent:

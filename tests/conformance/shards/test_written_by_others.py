@@ -51,6 +51,15 @@ BROKEN: Mapping[str, Callable[[Fields], Fields]] = {
     "length_that_no_memory_holds": lambda _: {b"c": b"*2000000000\r\n"},
     "length_with_a_zero_before_it": lambda good: {b"c": good[b"c"].replace(b"$1\r\n", b"$01\r\n")},
     "another_command_behind_the_call": lambda good: {b"c": good[b"c"] + b"*1\r\n$8\r\nFLUSHALL\r\n"},
+    "digits_that_only_python_reads": lambda good: {
+        b"c": good[b"c"].replace(b"$1\r\n1\r\n$1\r\n0", "$2\r\n\u0661\r\n$1\r\n0".encode())
+    },
+    "underscored_number": lambda good: {b"c": good[b"c"].replace(b"$1\r\n1\r\n", b"$3\r\n0_1\r\n", 1)},
+    "count_without_end": lambda good: {b"c": good[b"c"].replace(b"$1\r\n0\r\n", b"$30\r\n" + b"9" * 30 + b"\r\n")},
+    "edge_in_another_encoding": lambda good: {
+        b"c": good[b"c"].replace(b"$16\r\nparse>store 0 0 ", b"$16\r\nparse>st\xffre 0 0 "),
+        b"e": b"parse>st\\xffre 0 0 ",
+    },
     "more_messages_than_words": lambda good: {b"c": good[b"c"].replace(b"$1\r\n1\r\n$1\r\n0", b"$1\r\n9\r\n$1\r\n0")},
 }
 
