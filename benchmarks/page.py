@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from benchmarks.figures import Result
+from benchmarks.marks import replaced
 from benchmarks.report import goal_text, number, ratio_to
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.growth import HUGE
@@ -17,11 +18,7 @@ _TITLES = {workload.name: workload.title for workload in (*WORKLOADS, *HUGE)}
 
 def with_figures(page: str, about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> str:
     """Replace the figures of a page. Raises ValueError if the marks are missing."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no place for figures: {BEGIN} and {END}")
-    return "\n".join((before + BEGIN, "", *_lines(about, reps, results), "", END + after))
+    return replaced(page, BEGIN, END, _lines(about, reps, results))
 
 
 def _lines(about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.figures import Measured
+from benchmarks.marks import replaced
 from benchmarks.report import number
 from benchmarks.shards.measuring import MOST_SERVERS, PER_SECOND, SHARDS, WORKERS
 
@@ -23,11 +24,7 @@ MOST_MS_LONGER = 3.0
 
 def with_tables(page: str, tables: str) -> str:
     """Replace the figures of a page. Raises ValueError if the marks are missing."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no place for figures: {BEGIN} and {END}")
-    return "\n".join((before + BEGIN, "", tables, "", END + after))
+    return replaced(page, BEGIN, END, [tables])
 
 
 def tables_of(about: Mapping[str, Any], reps: int, costs: Measured, waits: Measured) -> str:

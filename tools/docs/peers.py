@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marks import replaced
+
 BEGIN, END = "<!-- peers: make pictures -->", "<!-- end of peers -->"
 PLOTTED: Mapping[str, str] = {"one_stage": "one stage", "three_stages": "three stages"}
 _Figures = Mapping[str, Any]
@@ -22,11 +24,7 @@ def peers_in(file: Path) -> _Figures:
 
 def with_peers(page: str, measured: _Figures) -> str:
     """Replace the table in a page. Raises ValueError if the marks are missing."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no place for the table: {BEGIN} and {END}")
-    return "\n".join((before + BEGIN, "", *_lines(measured), "", END + after))
+    return replaced(page, BEGIN, END, _lines(measured))
 
 
 def bars_of(measured: _Figures) -> Sequence[tuple[str, Sequence[tuple[str, float]]]]:

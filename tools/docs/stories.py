@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.marks import replaced
 from flowq.testing import Found, explore
 from tests.testing.planted import BUGS, WHAT
 from tests.testing.planted.bug import Bug
@@ -21,11 +22,7 @@ def stories() -> Mapping[str, str]:
 
 def with_stories(page: str, told: Mapping[str, str]) -> str:
     """Replace the stories in a page. Raises ValueError if the marks are missing."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no place for the stories: {BEGIN} and {END}")
-    return "\n".join((before + BEGIN, "", *_lines(told), END + after))
+    return replaced(page, BEGIN, END, _lines(told))
 
 
 def _story(name: str, bug: Bug) -> str:
