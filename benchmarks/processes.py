@@ -6,13 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, Self
 
+from benchmarks.tally import count_in
+
 ROOT = Path(__file__).parents[1]
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_POLL_SECONDS = 0.01
+_LONGEST_SECONDS = 300.0
 
 
 def cpu_seconds(pid: int) -> float:
@@ -82,6 +87,14 @@ class Team:
             assert process.stdin is not None
             process.stdin.write(b"\n")
             process.stdin.flush()
+
+    def wait_for(self, n: int) -> None:
+        """Return when so many messages have been handled. Raises RuntimeError if they will not be."""
+        deadline = time.monotonic() + _LONGEST_SECONDS
+        while (done := count_in(self.tallies)) < n:
+            if time.monotonic() > deadline or not self.is_alive:
+                raise RuntimeError(f"{done:,} of {n:,} messages were handled")
+            time.sleep(_POLL_SECONDS)
 
     @property
     def is_alive(self) -> bool:

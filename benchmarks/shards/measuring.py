@@ -10,20 +10,18 @@ from dataclasses import astuple
 from statistics import quantiles
 
 from benchmarks.figures import Measured
-from benchmarks.item import item
+from benchmarks.pacing import latencies_ms
 from benchmarks.processes import Home, Team
 from benchmarks.shards.servers import Servers
 from benchmarks.subjects import shards as subject
-from benchmarks.tally import count_in, read
 
 SHARDS = 6
 WORKERS = 6
 MOST_SERVERS = 3
 PER_SECOND = 20
 _PAGES = 60  # of each host: more would not fit onto an edge, which holds 64 MB
-_SECONDS, _WARM_UP = 10, 20
+_SECONDS = 10
 _POLL_SECONDS = 0.01
-_LONGEST_SECONDS = 300.0
 
 
 def costs(scale: float) -> Measured:
@@ -75,8 +73,10 @@ def _worked_off(task: str, servers: Servers, homes: Sequence[Home], n: int) -> l
         for team in teams:
             team.go()
         for team in teams:
-            _until(team, n)
+            team.wait_for(n)
         while (now := asyncio.run(_progress(task, homes))).outstanding or now.in_transit:
+            if not all(team.is_alive for team in teams):
+                raise RuntimeError(f"a worker of {task} has ended")
             time.sleep(_POLL_SECONDS)
         after = [sum(team.cpu_seconds for team in teams), *servers.cpu_seconds]
         return [now - then for now, then in zip(after, before, strict=True)]
@@ -104,21 +104,4 @@ def waits(scale: float) -> Measured:
 async def _hops(task: str, servers: Servers, n: int) -> list[float]:
     with Team("shards", task, servers) as team:
         async with subject.sender(task, servers.url) as send:
-            team.go()
-            for number in range(_WARM_UP):
-                await send(item(number, time.monotonic_ns()))
-            await asyncio.to_thread(_until, team, _WARM_UP)
-            began = time.monotonic()
-            for number in range(n):
-                await asyncio.sleep(began + number / PER_SECOND - time.monotonic())
-                await send(item(_WARM_UP + number, time.monotonic_ns()))
-            await asyncio.to_thread(_until, team, _WARM_UP + n)
-        return [late_ns / 1e6 for late_ns in read(team.tallies).late_ns[_WARM_UP:]]
-
-
-def _until(team: Team, n: int) -> None:
-    deadline = time.monotonic() + _LONGEST_SECONDS
-    while (done := count_in(team.tallies)) < n:
-        if time.monotonic() > deadline or not team.is_alive:
-            raise RuntimeError(f"{done:,} of {n:,} messages were handled")
-        time.sleep(_POLL_SECONDS)
+            return await latencies_ms(team, send, n=n, per_second=PER_SECOND)

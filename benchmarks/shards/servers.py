@@ -21,12 +21,11 @@ class Servers:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.primaries = [self._stack.enter_context(Server()) for _ in range(self._n)]
+        no_delay = ("--repl-diskless-sync-delay", "0")
+        self.primaries = [self._stack.enter_context(Server(*no_delay)) for _ in range(self._n)]
         for primary in self.primaries if self._replicas else []:
             address = urlsplit(primary.url)
-            self._stack.enter_context(
-                Server("--replicaof", str(address.hostname), str(address.port), "--repl-diskless-sync-delay", "0")
-            )
+            self._stack.enter_context(Server("--replicaof", str(address.hostname), str(address.port)))
             while not primary.client.wait(1, 1000):
                 pass
         return self

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from statistics import quantiles
 
 from benchmarks.figures import Figure, Goal, Measured, Workload
-from benchmarks.item import item
+from benchmarks.pacing import latencies_ms
 from benchmarks.processes import Team
 from benchmarks.server import Server
 from benchmarks.subjects import subject
-from benchmarks.tally import count_in, read
 
 _PER_SECOND = 50
 _SECONDS = 10
 _SUBJECTS = ("flowq", "loop", "limit")
-_WARM_UP = 20
 
 
 def _measure(scale: float) -> Measured:
@@ -29,23 +26,8 @@ def _measure(scale: float) -> Measured:
 async def _paced(name: str, n: int) -> dict[str, float]:
     with Server() as server, Team(name, "latency", server) as team:
         async with subject(name).sender("latency", server.url) as send:
-            team.go()
-            for number in range(_WARM_UP):
-                await send(item(number, time.monotonic_ns()))
-            await _until(team, _WARM_UP)
-            began = time.monotonic()
-            for number in range(n):
-                await asyncio.sleep(began + number / _PER_SECOND - time.monotonic())
-                await send(item(number, time.monotonic_ns()))
-            await _until(team, _WARM_UP + n)
-        late_ms = [late_ns / 1e6 for late_ns in read(team.tallies).late_ns[_WARM_UP:]]
-        cuts = quantiles(late_ms, n=100)
+            cuts = quantiles(await latencies_ms(team, send, n=n, per_second=_PER_SECOND), n=100)
         return {f"{name} p50": cuts[49], f"{name} p99": cuts[98]}
-
-
-async def _until(team: Team, n: int) -> None:
-    while count_in(team.tallies) < n and team.is_alive:  # noqa: ASYNC110  (another process counts)
-        await asyncio.sleep(0.01)
 
 
 def _within(title: str, key: str) -> Figure:
