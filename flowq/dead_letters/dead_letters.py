@@ -11,7 +11,7 @@ import orjson
 
 from flowq.broker.inspection.merging.snapshots import numbers_of_letters
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import OnSilent
+from flowq.broker.shards.every_shard import SilentShard
 from flowq.dead_letters.fitting import Edit, Fitting
 from flowq.dead_letters.homes import Homes
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord, is_same_json
@@ -59,11 +59,11 @@ class DeadLetters:
     ...         return await letters.put_back(Selection("fetch", error="*HTTP 503*"), per_second=20)
     """
 
-    def __init__(self, plan: Plan, broker: Broker, *, on_silent: OnSilent | None = None) -> None:
-        """`on_silent`: read what there is while a shard does not answer, and tell this about it each time."""
+    def __init__(self, plan: Plan, broker: Broker, *, silent: dict[int, SilentShard] | None = None) -> None:
+        """`silent`: read what there is without the shards that do not answer, which are added to it."""
         self._plan = plan
         self._broker = broker
-        self._on_silent = on_silent
+        self._silent = silent
         self._homes = Homes(plan, broker)
 
     @property
@@ -216,7 +216,7 @@ class DeadLetters:
         return counts
 
     def _stored(self, stage: str) -> StoredLetters:
-        return stored_letters(self._broker, stage, self._on_silent)
+        return stored_letters(self._broker, stage, self._silent)
 
     async def _pages(
         self, selection: Selection, *, bodies: bool, at_most: int = _PER_CALL
@@ -229,7 +229,7 @@ class DeadLetters:
             yield named
             return
         # A letter that is put back may die again at once: without a limit, this would never end.
-        there_now = await numbers_of_letters(self._broker, names, on_silent=self._on_silent)
+        there_now = await numbers_of_letters(self._broker, names, self._silent)
         wanted = selection.limit
         for name in names:
             left, after = there_now[name], ""

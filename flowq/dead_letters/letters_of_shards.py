@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from flowq.broker.publishing import Publishing
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, OnSilent, ask_every_shard
+from flowq.broker.shards.every_shard import SilentShard, ask_for_a_view
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.letter_ids import LetterId, is_letter_id
 from flowq.delivery.settlement import Output
@@ -19,9 +19,9 @@ from flowq.delivery.settlement import Output
 Item = TypeVar("Item")
 
 
-def stored_letters(broker: Broker, stage: str, on_silent: OnSilent | None = None) -> StoredLetters:
+def stored_letters(broker: Broker, stage: str, silent: dict[int, SilentShard] | None = None) -> StoredLetters:
     """The dead letters of a stage, in however many shards."""
-    return StoredLetters(broker, stage) if len(broker.shards) == 1 else LettersOfShards(broker, stage, on_silent)
+    return StoredLetters(broker, stage) if len(broker.shards) == 1 else LettersOfShards(broker, stage, silent)
 
 
 class LettersOfShards(StoredLetters):
@@ -29,19 +29,14 @@ class LettersOfShards(StoredLetters):
 
     Each method acts on the shards of the letters it is given; within a shard it is one atomic step. A letter that was
     edited and now belongs to another shard is put back there, in two. Reading raises
-    BrokerUnavailable, with its name, if a shard does not answer: its letters would seem to be gone. With `on_silent`,
-    which is told about that shard, the letters of the others are read.
+    BrokerUnavailable, with its name, if a shard does not answer: its letters would seem to be gone. With `silent`, to
+    which that shard is added, the letters of the others are read.
     """
 
-    def __init__(self, broker: Broker, stage: str, on_silent: OnSilent | None = None) -> None:
+    def __init__(self, broker: Broker, stage: str, silent: dict[int, SilentShard] | None = None) -> None:
         super().__init__(broker, stage)
-        self._on_silent = on_silent
-        self._patience_seconds = VIEW_PATIENCE_SECONDS if on_silent else None
+        self._silent = silent
         self._of = {shard.shard: StoredLetters(shard, stage) for shard in broker.shards}
-
-    async def _known(self, read: Callable[[Broker], Awaitable[Item]]) -> Mapping[int, Item]:
-        asking = ask_every_shard(self._broker, read, patience_seconds=self._patience_seconds)
-        return (await asking).known(self._on_silent)
 
     async def read(self, *, after: str = "", limit: int = 1000, bodies: bool = True) -> list[DeadEntry]:
         last = LetterId.parse(after) if after else None
@@ -51,7 +46,7 @@ class LettersOfShards(StoredLetters):
             first = last.after_in(shard.shard) if last else ""
             return await self._of[shard.shard].read(after=first, limit=share, bodies=bodies)
 
-        pages = await self._known(page)
+        pages = await ask_for_a_view(self._broker, page, self._silent)
         # A full page may go on: what is later than its end could belong behind what has not been read.
         ends = [_id(page[-1], shard) for shard, page in pages.items() if len(page) >= share]
         return _in_order(pages, lambda at: not ends or at <= min(ends))[:limit]
@@ -63,7 +58,7 @@ class LettersOfShards(StoredLetters):
             at = first.before_in(shard.shard) if first else ""
             return await self._of[shard.shard].before(at, limit=limit)
 
-        pages = await self._known(page)
+        pages = await ask_for_a_view(self._broker, page, self._silent)
         ends = [_id(found[-1], shard) for shard, (found, is_all) in pages.items() if found and not is_all]
         of_shards = {shard: found for shard, (found, _) in pages.items()}
         found = _in_order(of_shards, lambda at: not ends or at >= max(ends))[::-1]

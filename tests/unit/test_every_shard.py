@@ -10,7 +10,7 @@ from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import with_shards
-from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.broker.shards.every_shard import SilentShard, ask_every_shard, ask_for_a_view
 from flowq.errors import BrokerUnavailable
 from tests.eventually import eventually
 
@@ -21,9 +21,11 @@ class Shards:
     def __init__(self, *, never: set[int], unreachable: set[int]) -> None:
         self.broker = with_shards(Broker(MemoryDialer(), Keys("flowq", "lab")), 3)
         self._never, self._unreachable = never, unreachable
+        self.asked = list[int]()
         self.cancelled = set[int]()
 
     async def ask(self, broker: Broker) -> str:
+        self.asked.append(broker.shard)
         if broker.shard in self._unreachable:
             raise BrokerUnavailable("cannot reach it")
         if broker.shard in self._never:
@@ -61,3 +63,14 @@ async def test_without_an_end_of_patience_each_shard_may_take_its_time() -> None
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await ask_every_shard(shards.broker, shards.ask)
+
+
+async def test_a_view_asks_a_shard_that_was_silent_no_second_time() -> None:
+    shards, silent = Shards(never=set(), unreachable={1}), dict[int, SilentShard]()
+
+    for _ in range(3):
+        answers = await ask_for_a_view(shards.broker, shards.ask, silent)
+        assert answers == {0: "answer 0", 2: "answer 2"}
+
+    assert silent.keys() == {1}
+    assert sorted(shards.asked) == [0, 0, 0, 1, 2, 2, 2]

@@ -73,23 +73,29 @@ VIEW_PATIENCE_SECONDS = 3.0
 
 
 async def ask_every_shard(
-    broker: Broker, ask: Callable[[Broker], Awaitable[T]], *, patience_seconds: float | None = None
+    broker: Broker,
+    ask: Callable[[Broker], Awaitable[T]],
+    *,
+    patience_seconds: float | None = None,
+    except_for: Collection[int] = (),
 ) -> Answers[T]:
     """Ask all shards of the pipeline of `broker` at the same time.
 
     With one shard this is `ask(broker)`, and raises what that raises. With several, BrokerUnavailable is raised only
     if none of them answers; other errors of any shard are raised. `patience_seconds`, for calls that change nothing:
-    the shards that do not answer within that time after the first are silent, and their calls are cancelled.
+    the shards that do not answer within that time after the first are silent, and their calls are cancelled. The shards
+    in `except_for` are not asked.
     """
     if len(broker.shards) == 1:
         return Answers({broker.shard: await ask(broker)})
-    asking = [asyncio.ensure_future(ask(shard)) for shard in broker.shards]
+    shards = [shard for shard in broker.shards if shard.shard not in except_for]
+    asking = [asyncio.ensure_future(ask(shard)) for shard in shards]
     if patience_seconds is not None:
         await _cancel_late(asking, patience_seconds)
     replies = await asyncio.gather(*asking, return_exceptions=True)
     found: dict[int, T] = {}
     silent: list[SilentShard] = []
-    for shard, reply in zip(broker.shards, replies, strict=True):
+    for shard, reply in zip(shards, replies, strict=True):
         if isinstance(reply, asyncio.CancelledError):
             reply = translate(TimeoutError(), shard.dialer.address)
         if isinstance(reply, BrokerUnavailable):
@@ -101,6 +107,21 @@ async def ask_every_shard(
     if not found:
         raise silent[0].error
     return Answers(found, silent)
+
+
+async def ask_for_a_view(
+    broker: Broker, ask: Callable[[Broker], Awaitable[T]], silent: dict[int, SilentShard] | None
+) -> Mapping[int, T]:
+    """The answers by shard for a view that asks again and again. Raises as `Answers.whole` if `silent` is None.
+
+    Else shards that do not answer are added to `silent`, and those in it are not asked: each question would take as
+    long as the patience of a view.
+    """
+    if silent is None:
+        return (await ask_every_shard(broker, ask)).known(None)
+    answers = await ask_every_shard(broker, ask, patience_seconds=VIEW_PATIENCE_SECONDS, except_for=silent)
+    silent.update({each.shard: each for each in answers.silent})
+    return answers.by_shard
 
 
 async def _cancel_late(asking: Collection[asyncio.Future[T]], patience_seconds: float) -> None:

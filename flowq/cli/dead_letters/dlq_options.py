@@ -116,11 +116,7 @@ def in_letters(name: str, settings: Settings, look: Callable[[DeadLetters], Coro
     from flowq.wording.shard_words import silent_words
 
     plan, silent = plan_of(name, settings), dict[int, "SilentShard"]()
-
-    def on_silent(each: SilentShard) -> None:
-        silent[each.shard] = each
-
-    found = with_broker_for_views(plan, settings, lambda broker: look(DeadLetters(plan, broker, on_silent=on_silent)))
+    found = with_broker_for_views(plan, settings, lambda broker: look(DeadLetters(plan, broker, silent=silent)))
     for words in silent_words(silent.values()):
         note(f"{words}: letters there are missing")
     return found

@@ -228,12 +228,12 @@ async def test_letters_are_not_listed_as_long_as_a_shard_is_unknown(seen: SeenSh
 async def test_letters_of_the_shards_that_answer_are_listed_for_who_hears_of_the_silent_one(seen: SeenShards) -> None:
     await with_letters(seen, 0, 1, 2, 2)
     await seen.silence(1)
-    silent = list[SilentShard]()
-    letters = DeadLetters(PLAN, seen.broker, on_silent=silent.append)
+    silent = dict[int, SilentShard]()
+    letters = DeadLetters(PLAN, seen.broker, silent=silent)
 
     assert [letter.id.partition("@")[2] for letter in await letters.first(limit=9)] == ["0", "2", "2"]
     assert [group.count for group in await letters.groups()] == [3]
-    assert {each.shard for each in silent} == {1}
+    assert silent.keys() == {1}
 
 
 async def test_an_index_of_letters_follows_all_shards(seen: SeenShards) -> None:

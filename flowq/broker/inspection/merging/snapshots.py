@@ -13,7 +13,7 @@ from flowq.broker.inspection.merging.error_kinds import merged_by_kind
 from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.broker.shards.every_shard import VIEW_PATIENCE_SECONDS, OnSilent, ask_every_shard
+from flowq.broker.shards.every_shard import SilentShard, ask_every_shard, ask_for_a_view
 from flowq.broker.shards.waves import InTransit, in_transit
 from flowq.delivery.stored import count_in, texts_in
 
@@ -35,17 +35,11 @@ async def snapshot_of_all_shards(broker: Broker, edges: Sequence[str], stages: S
 
 
 async def numbers_of_letters(
-    broker: Broker, stages: Sequence[str], *, on_silent: OnSilent | None = None
+    broker: Broker, stages: Sequence[str], silent: dict[int, SilentShard] | None = None
 ) -> Mapping[str, int]:
-    """How many dead letters stages have, in all shards.
-
-    Without `on_silent`, BrokerUnavailable is raised if one does not answer; with it, that one is left out.
-    """
-    patience_seconds = VIEW_PATIENCE_SECONDS if on_silent else None
-    found = await ask_every_shard(
-        broker, lambda shard: Runs(shard).partial_snapshot(stages=stages), patience_seconds=patience_seconds
-    )
-    return _sums(each.dead_letters for each in found.known(on_silent).values())
+    """How many dead letters stages have, in all shards. `silent` is as in `ask_for_a_view`."""
+    found = await ask_for_a_view(broker, lambda shard: Runs(shard).partial_snapshot(stages=stages), silent)
+    return _sums(each.dead_letters for each in found.values())
 
 
 async def states_of_edges(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeState]:
