@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.client.many_servers import ServersDialer, dialer_beside
+from flowq.broker.client.many_servers import ServersDialer, address_of_all, dialer_beside
 from flowq.broker.keys import Keys, hash_tag
 from flowq.broker.open import dialer_for
 from flowq.broker.redis_streams import Broker
@@ -51,6 +51,22 @@ def test_another_process_gets_all_servers_from_the_url_of_any_shard() -> None:
     assert [each.dialer.url for each in broker.shards] == [url] * 3
     assert isinstance(broker.dialer, ServersDialer)
     assert dialer_beside(broker.dialer, hash_tag("scrape", 1), 1).address == "redis://***@b:6379/1"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://me:sesame@a", "redis://***@a:6379/0"),
+        ("redis+cluster://a,b", "redis+cluster://a:6379,b:6379"),
+        ("redis+servers://me:sesame@a,b:7000/2", "redis+servers://***@a:6379,b:7000/2"),
+        ("redis+sentinel://s1,s2/one,two/3", "redis+sentinel://s1:26379,s2:26379/one,two/3"),
+        ("unix:///run/a.sock unix:///run/b.sock", "unix:///run/a.sock unix:///run/b.sock"),
+    ],
+)
+def test_the_address_of_all_names_each_server_whichever_shard_is_asked_for_it(url: str, expected: str) -> None:
+    broker = with_shards(Broker(dialer_for(url, "scrape"), Keys("flowq", "scrape")), 3)
+
+    assert {address_of_all(each.dialer) for each in broker.shards} == {expected}
 
 
 def test_one_server_in_memory_has_all_shards() -> None:

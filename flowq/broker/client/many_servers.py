@@ -68,6 +68,17 @@ def dialer_beside(dialer: Dialer, hash_tag: str, shard: int) -> Dialer:
             return dialer
 
 
+def address_of_all(dialer: Dialer) -> str:
+    """The address of a Redis as its URL has it, whichever of its servers a dialer leads to."""
+    match dialer:
+        case ClusterDialer():
+            return dialer.of_all
+        case ServersDialer():
+            return BETWEEN_URLS.join(str(parse_redis_url(url)) for url in dialer.url.split())
+        case _:
+            return dialer.address
+
+
 def _urls_in(url: str) -> list[str]:
     """A URL for each server or service, with the same login, database and options."""
     if BETWEEN_URLS in url:

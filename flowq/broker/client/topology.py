@@ -11,7 +11,6 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from flowq.broker.client.connection import Dialer
 from flowq.broker.client.handshake import CONNECT_TIMEOUT_SECONDS, answer, connected
 from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.redis_protocol import RedisProtocol
@@ -162,11 +161,6 @@ class ClusterDialer:
 async def others_see_no_replica(dialer: object) -> bool:
     """Whether other servers say so too: a primary that was cut off from its replica lists none."""
     return not isinstance(dialer, ClusterDialer) or await dialer.has_no_replica()
-
-
-def address_of_all(dialer: Dialer) -> str:
-    """The address of a Redis as its URL has it, whichever node of a Cluster a dialer leads to."""
-    return dialer.of_all if isinstance(dialer, ClusterDialer) else dialer.address
 
 
 def _address(node: Sequence[Any], asked: str) -> _Address:

@@ -59,7 +59,7 @@ def command(
 
 
 async def _serve(address: Address, names: Sequence[str], settings: Settings) -> int:
-    from flowq.broker.client.topology import address_of_all
+    from flowq.broker.client.many_servers import address_of_all
     from flowq.monitoring.http_server import serving
     from flowq.monitoring.watched import WatchedRedis
     from flowq.runtime.process.ending import StopSignals

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowq import __version__
-from flowq.broker.client.topology import address_of_all
+from flowq.broker.client.many_servers import address_of_all
 from flowq.broker.embedded.other_folders import messages_elsewhere
 from flowq.broker.inspection.diagnosis import refuse_old, start_up_findings, store_findings
 from flowq.broker.inspection.health import ServerHealth
