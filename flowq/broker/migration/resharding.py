@@ -121,10 +121,10 @@ class Resharding:
         else:
             await self._keep_out(brokers, move)
         moved = ShardsMoved()
-        await self._move_messages(brokers, moved)
-        await self._move_memory(move, moved)
-        await self._bring_into_run(brokers[: move.after])
-        await asyncio.gather(*(_note_counted(broker) for broker in brokers[: move.after]))
+        await self._until_certain(partial(self._move_messages, brokers, moved))
+        await self._until_certain(partial(self._copy_memory, move, moved))
+        await self._until_certain(partial(self._forget_memory, move))
+        await self._until_certain(partial(self._bring_into_run, brokers[: move.after]))
         await asyncio.gather(*(_forget_all(broker, self._plan) for broker in brokers[move.after :]))
         await self._until_certain(partial(record_layout, self._home, move.after))
         for broker in brokers:
@@ -189,20 +189,18 @@ class Resharding:
                     moved.messages[edge.name] = moved.messages.get(edge.name, 0) + n
             await flush(broker)
 
-    async def _move_memory(self, move: LayoutMove, moved: ShardsMoved) -> None:
-        """What is remembered goes to its shard, and is forgotten where it was once it is certain to be there."""
+    async def _copy_memory(self, move: LayoutMove, moved: ShardsMoved) -> None:
+        """Have everything remembered in its shard. It is forgotten where it was once that is certain."""
         seen = SeenMoving(self._home, self._plan, move.before)
-        keys = KeysMoving(self._home, self._plan, move.before)
         await seen.pack()
+        moved.values = await seen.copy()
+        await KeysMoving(self._home, self._plan, move.before).copy()
 
-        async def copy() -> None:
-            moved.values = await seen.copy()
-            await keys.copy()
-
-        await self._until_certain(copy)
-        await seen.forget()
+    async def _forget_memory(self, move: LayoutMove) -> None:
+        keys = KeysMoving(self._home, self._plan, move.before)
+        await SeenMoving(self._home, self._plan, move.before).forget()
         await keys.forget()
-        await self._until_certain(keys.note_places)
+        await keys.note_places()
 
     async def _until_certain(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write until no failover can undo it: again after the end of a connection, for the next may lead elsewhere."""
@@ -216,10 +214,14 @@ class Resharding:
                 return
 
     async def _bring_into_run(self, brokers: Sequence[Broker]) -> None:
-        """A shard that has no run yet is in that of shard 0: else the next program would have it forget everything."""
+        """Have each shard be in the run of shard 0, and note what it has counted of that run before.
+
+        The next program would have a shard without a run forget everything.
+        """
         run_id = await self._home.answer(b"HGET", self._home.keys.run, b"id")
         for broker in brokers[1:] if run_id else ():
             await broker.answer(b"HSET", broker.keys.run, b"id", run_id)
+        await asyncio.gather(*map(_note_counted, brokers))
 
     async def _refuse_living(self, brokers: Sequence[Broker]) -> None:
         for broker in brokers:

@@ -91,13 +91,22 @@ class SeenMoving:
     async def forget(self) -> None:
         """Forget, in each shard, the values that live in others, which must be certain to remember them."""
         for stage in self._stages:
-            if await self._loses_cells(stage):
-                home, key = self._brokers[0], StoredSeen(self._brokers[0], stage).key
-                is_there = await home.answer(b"EXISTS", key + _JOINED)  # unless all of it has expired
-                await (home.answer(b"RENAME", key + _JOINED, key) if is_there else home.answer(b"DEL", key))
+            if await self._replace_by_joined(stage):
                 continue
             for broker in self._before:
                 await self._forget(broker, stage)
+
+    async def _replace_by_joined(self, stage: StagePlan) -> bool:
+        """Have what was joined take the place of what shard 0 has remembered. Returns whether there was any."""
+        home, key = self._brokers[0], StoredSeen(self._brokers[0], stage).key
+        joined = key + _JOINED
+        if self._n_shards > 1:  # left by an interrupted move to one shard, and of no use any more
+            await home.answer(b"DEL", joined)
+            return False
+        if not await home.answer(b"EXISTS", joined):
+            return False
+        await home.answer(b"RENAME", joined, key)
+        return True
 
     async def _loses_cells(self, stage: StagePlan) -> bool:
         """Whether shard 0 is left alone with values that carry cells: in one shard none of them would be recognised."""
