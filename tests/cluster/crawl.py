@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from tests.cluster.lab import NAMESPACE, Lab, Servers, lab, plain_servers, proxi
 from tests.cluster.site import Site
 from tests.cluster.starts import ahead_seconds, most_in_a_second, starts_of, too_hasty
 from tests.cluster.troubles import NEED_PROXIES, TROUBLES, Scene, strike
+from tests.eventually import eventually
 from tests.faults.verifier import Finding
 from tests.integration.flowq_process import FlowqProcess
 from tests.integration.project import Project
@@ -133,22 +135,33 @@ class _Course:
         What was applied is kept until a replica has confirmed that. A run does not wait for it: the next worker of the
         shard removes it.
         """
-        began = time.monotonic()
-        worker = None if self._are_outboxes_empty() else self._run("--stage", "store")
-        while worker and not self._are_outboxes_empty() and time.monotonic() - began < LONGEST_SECONDS:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-        if worker:
-            worker.popen.terminate()
-            worker.wait()
+        if self._are_outboxes_empty():
+            return
+        worker = self._run("--stage", "store")
+        with suppress(AssertionError):  # the verdict will name them
+            await eventually(self._are_outboxes_empty, seconds=LONGEST_SECONDS)
             self._say("outboxes were emptied by another worker")
+        worker.popen.terminate()
+        worker.wait()
 
     def _are_outboxes_empty(self) -> bool:
         return not any(n for state in shard_states(self._home, self._n_shards) for n in state.outboxes.values())
 
     async def _progress_to(self, part: float, run: FlowqProcess) -> None:
         wanted = part * 4 * len(self._site.reachable)
-        while n_handled(self._crawl.terms.ledger) < wanted and not run.has_ended:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await self._until(lambda: run.has_ended or n_handled(self._crawl.terms.ledger) >= wanted)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Return as soon as the condition holds, or nothing has been handled for LONGEST_SECONDS."""
+        n, at = -1, time.monotonic()
+
+        def holds_or_has_stalled() -> bool:
+            nonlocal n, at
+            before, n = n, n_handled(self._crawl.terms.ledger)
+            at = at if n == before else time.monotonic()
+            return condition() or time.monotonic() - at > LONGEST_SECONDS
+
+        await eventually(holds_or_has_stalled, seconds=math.inf)
 
     def _stop_at_once(self) -> None:
         self._project.kill_all()
@@ -170,10 +183,11 @@ class _Course:
 
     async def _until_leases_have_ended(self) -> None:
         """`flowq apply` is refused while a worker that was killed counts as alive."""
-        for keys in (Keys(NAMESPACE, PIPELINE).in_shard(shard) for shard in range(self._n_shards)):
-            client = self._home.primary_of(keys).client
-            while any(client.scan_iter(keys.lease("*"), count=1000)):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+        shards = [Keys(NAMESPACE, PIPELINE).in_shard(shard) for shard in range(self._n_shards)]
+        await eventually(lambda: not any(map(self._has_leases, shards)))
+
+    def _has_leases(self, keys: Keys) -> bool:
+        return any(self._home.primary_of(keys).client.scan_iter(keys.lease("*"), count=1000))
 
     async def _trouble(self, scene: Scene, run: FlowqProcess) -> None:
         await self._progress_to(0.05, run)
@@ -183,13 +197,10 @@ class _Course:
 
     async def _until_it_ends(self, run: FlowqProcess, troubles: asyncio.Task[None]) -> None:
         """The run ends by itself, which it does when it is drained."""
-        before, at = -1, time.monotonic()
-        while not run.has_ended and time.monotonic() - at < LONGEST_SECONDS:
-            if troubles.done() and not troubles.cancelled():
-                troubles.result()
-            await asyncio.sleep(0.05)
-            if (n := n_handled(self._crawl.terms.ledger)) != before or not troubles.done():
-                before, at = n, time.monotonic()
+        await eventually(lambda: run.has_ended or troubles.done(), seconds=math.inf)
+        if troubles.done():
+            troubles.result()
+        await self._until(lambda: run.has_ended)
         if not run.has_ended:
             self._say(f"no progress: {unfinished(shard_states(self._home, self._n_shards))}")
             run.popen.kill()

@@ -124,7 +124,7 @@ async def fetch(request: Request, noted: Ledger = use(ledger)) -> Page:
         noted.note_start(request.host)
     noted.note("fetch", request.url)
     if TERMS.fetch_seconds and not TERMS.calm.exists():
-        await asyncio.sleep(TERMS.fetch_seconds)
+        await asyncio.sleep(TERMS.fetch_seconds)  # the work of this stage, not a wait for something
     return Page(url=request.url)
 
 

@@ -57,13 +57,17 @@ class Scene:
         shard = self.roll.randrange(self.n_shards)
         return self.home.primary_of(self.keys(shard))
 
+    async def let_it_crawl(self, least_seconds: float, most_seconds: float) -> None:
+        """Pace faults and outages. Nothing is awaited: the next fault shall find the crawl wherever it is by then."""
+        await asyncio.sleep(self.roll.uniform(least_seconds, most_seconds))
+
     async def whole(self) -> None:
         await asyncio.to_thread(self.home.wait_until_whole)
 
 
 async def kills(scene: Scene) -> None:
     """kill -9 of a worker, with the forwarders in it."""
-    await asyncio.sleep(scene.roll.uniform(0.5, 3.5))  # a worker needs a moment to start, and then does something
+    await scene.let_it_crawl(0.5, 3.5)  # a worker needs a moment to start, and then does something
     if workers := sorted(scene.project.workers()):
         pid = scene.roll.choice(workers)
         with suppress(ProcessLookupError):
@@ -73,7 +77,7 @@ async def kills(scene: Scene) -> None:
 
 async def cuts(scene: Scene) -> None:
     """All connections to a node are cut at once."""
-    await asyncio.sleep(scene.roll.uniform(0.05, 0.5))
+    await scene.let_it_crawl(0.05, 0.5)
     proxy = scene.roll.choice(scene.lab.proxies)
     if n := proxy.n_connections:
         proxy.reset_connections()
@@ -82,22 +86,22 @@ async def cuts(scene: Scene) -> None:
 
 async def replies(scene: Scene) -> None:
     """Redis obeys, and no client learns of it: replies of scripts and of trims are lost."""
-    await asyncio.sleep(scene.roll.uniform(0.02, 0.1))
+    await scene.let_it_crawl(0.02, 0.1)
     proxy = scene.roll.choice([proxy for proxy in scene.lab.proxies if proxy.n_connections] or scene.lab.proxies)
     before = proxy.dropped
     proxy.drop_reply(scene.roll.choice(("EVALSHA", "EVALSHA", "XTRIM", "WAIT", "XREADGROUP")))
-    await asyncio.sleep(0.05)
+    await scene.let_it_crawl(0.05, 0.05)
     if n := proxy.dropped - before:
         scene.count("replies", n)
 
 
 async def failover(scene: Scene) -> None:
     """A primary dies whose replica has been unable to follow it: what it did meanwhile is forgotten."""
-    await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+    await scene.let_it_crawl(0.5, 2.0)
     primary = scene.some_primary()
     replica = scene.lab.replica_of(primary)
     replica.freeze()
-    await asyncio.sleep(LAG_SECONDS)
+    await scene.let_it_crawl(LAG_SECONDS, LAG_SECONDS)
     lag = primary.replication["master_repl_offset"] - _confirmed(primary)
     primary.kill()
     replica.thaw()
@@ -115,12 +119,12 @@ def _confirmed(primary: Node) -> int:
 
 async def blackout(scene: Scene) -> None:
     """A primary and its replica die together, and come back with what they have written down."""
-    await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+    await scene.let_it_crawl(0.5, 2.0)
     primary = scene.some_primary()
     pair = scene.home.pair_of(primary)
     for node in pair:  # the kernel has what they have written: kill -9 does not take it back
         node.kill()
-    await asyncio.sleep(scene.roll.uniform(4.0, 10.0))
+    await scene.let_it_crawl(4.0, 10.0)
     for node in pair:
         node.start()
     await scene.whole()
@@ -129,17 +133,17 @@ async def blackout(scene: Scene) -> None:
 
 async def full(scene: Scene) -> None:
     """A primary has no memory left for a while."""
-    await asyncio.sleep(scene.roll.uniform(0.5, 2.0))
+    await scene.let_it_crawl(0.5, 2.0)
     primary = scene.some_primary()
     fill(primary)
-    await asyncio.sleep(scene.roll.uniform(2.0, 5.0))
+    await scene.let_it_crawl(2.0, 5.0)
     empty_out(primary)
     scene.say(f"{primary.address} was full ({scene.count('full')})")
 
 
 async def slots(scene: Scene) -> None:
     """The slot of a shard moves to another primary, key by key."""
-    await asyncio.sleep(scene.roll.uniform(0.2, 1.0))
+    await scene.let_it_crawl(0.2, 1.0)
     shard = scene.roll.randrange(scene.n_shards)
     source = scene.lab.primary_of(scene.keys(shard))
     target = scene.roll.choice([node for node in scene.lab.primaries() if node is not source])
