@@ -10,10 +10,10 @@ from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.printable import printable
 from flowq.wording.cause_words import STATES, hold_words
 from flowq.wording.quantities import counted, rate_words
-from flowq.wording.shard_words import hot_words, trouble_words, unserved_words
+from flowq.wording.shard_words import hot_words, lost_words, missing_words, unserved_words
 
 _MOST_LINES = 4
-NO_STAGE = "Incomplete:", "Lost:", "Hot:", "Not served:"
+NO_STAGE = _INCOMPLETE, _LOST, _NOT_SERVED, _HOT = "Incomplete:", "Lost:", "Not served:", "Hot:"
 """Titles of lines about shards."""
 
 
@@ -65,12 +65,14 @@ def _in_one(lines: Sequence[Attention], together: str) -> Attention:
 def _shards(overview: Overview) -> Iterator[Attention]:
     if (shards := overview.shards) is None:
         return
-    for words in trouble_words(shards):
-        yield Attention("dead", NO_STAGE[0] if shards.silent else NO_STAGE[1], words)
+    for words in missing_words(shards):
+        yield Attention("dead", _INCOMPLETE, words)
+    for words in lost_words(shards):
+        yield Attention("dead", _LOST, words)
     if words := unserved_words(shards):
-        yield Attention(STATES[CauseKind.NO_WORKER], NO_STAGE[3], words)
+        yield Attention(STATES[CauseKind.NO_WORKER], _NOT_SERVED, words)
     if words := hot_words(shards):
-        yield Attention("busy", NO_STAGE[2], words)
+        yield Attention("busy", _HOT, words)
 
 
 def _bottleneck(overview: Overview) -> Iterator[Attention]:

@@ -40,8 +40,18 @@ def silent_words(silent: Iterable[SilentShard]) -> Iterator[str]:
 
 def trouble_words(shards: ShardsOverview) -> Iterator[str]:
     """What is missing, and what is lost."""
+    yield from missing_words(shards)
+    yield from lost_words(shards)
+
+
+def missing_words(shards: ShardsOverview) -> Iterator[str]:
+    """Which shards the numbers of an overview lack."""
     for words in silent_words(shards.silent):
         yield f"{words}: missing in these numbers"
+
+
+def lost_words(shards: ShardsOverview) -> Iterator[str]:
+    """What shards have forgotten that they had confirmed."""
     for (source, target), n in sorted(shards.lost.items()):
         yield f"shard {target} has lost {counted(n, 'message')} from shard {source}, which its Redis had confirmed"
 

@@ -79,9 +79,9 @@ class Outlet(io.RawIOBase):
 class WholeLines(io.TextIOWrapper):
     """A text stream for several threads that never mixes their lines: `print` writes a line and its end separately.
 
-    The beginning of a line is kept until its thread ends the line or flushes the stream, or until it is too long. If the
-    thread has ended, it is kept until `flush_all`, or until there are too many. The lock is needed because up to Python
-    3.12.4, a text stream loses lines that two threads write at the same time (python/cpython#119506).
+    The beginning of a line is kept until its thread ends the line or flushes the stream, or until it is too long. If
+    the thread has ended, it is kept until `flush_all`, or until there are too many. The lock is needed because up to
+    Python 3.12.4, a text stream loses lines that two threads write at the same time (python/cpython#119506).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

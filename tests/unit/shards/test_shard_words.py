@@ -19,6 +19,7 @@ from flowq.cli.views.run_text import end_lines, first_lines
 from flowq.cli.views.shards_change_view import show_moved
 from flowq.errors import BrokerUnavailable
 from flowq.runtime.stage.consumer import BLOCK_MS
+from flowq.wording.attention import attention
 from flowq.wording.shard_words import silent_words, trouble_words, unserved_words
 from tests.unit.crawl_run import ABOUT, PLAN, snapshot, summary
 from tests.unit.overviews import overview_of
@@ -54,6 +55,16 @@ def test_shards_that_no_worker_serves_are_named_while_others_are_served() -> Non
     assert unserved_words(seen(served, empty, left)) == "no worker serves shard 2: 3 messages left there"
     assert unserved_words(seen(served, empty)) == ""
     assert unserved_words(seen(replace(served, workers=0), left)) == ""  # then no worker is running at all
+
+
+def test_lost_messages_are_called_lost_while_another_shard_is_silent() -> None:
+    shards = replace(seen(figures(0, 0, 1), silent=[silent(1, "two:6379")]), lost={(2, 0): 3})
+    overview = replace(overview_of(PLAN, snapshot(1, known=10, fetched=4)), shards=shards)
+
+    assert [(line.title, line.text) for line in attention(overview)[:2]] == [
+        ("Incomplete:", "shard 1 at two:6379 does not answer: missing in these numbers"),
+        ("Lost:", "shard 0 has lost 3 messages from shard 2, which its Redis had confirmed"),
+    ]
 
 
 def test_a_reader_that_waits_for_messages_is_not_called_silent() -> None:
