@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.faults.divided_run import DividedRun, divided_run
 from tests.requirements import unavailable
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -25,6 +26,12 @@ def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Coroutine[Any, Any
     """Runs a coroutine on one kind of event loop."""
     with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
         yield runner.run
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Iterator[DividedRun]:
+    with divided_run(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
-from tests.faults.divided_run import DividedRun, divided_run
+from tests.faults.divided_run import DividedRun
 from tests.integration.flowq_process import FlowqProcess
 
 NAMED: Mapping[str, int] = {
@@ -28,12 +27,6 @@ REFUSED = (
     *("plan divided", "apply divided --yes", "purge divided --yes", "dlq retry divided"),
 )
 """Those that need all shards. Their exit code is 4."""
-
-
-@pytest.fixture
-def divided(tmp_path: Path) -> Iterator[DividedRun]:
-    with divided_run(tmp_path) as found:
-        yield found
 
 
 @pytest.mark.parametrize("hanging", [0, 1])

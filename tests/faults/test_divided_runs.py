@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.faults.divided_run import N_ITEMS, N_SHARDS, DividedRun, divided_run
+from tests.faults.divided_run import N_ITEMS, N_SHARDS, DividedRun
+from tests.integration.http_client import samples, url_of
 
 WORKERS = 2
 CRASHED = "crash: died of SIGKILL"
 REPLACED = "died of SIGKILL; starting another"
-
-
-@pytest.fixture
-def divided(tmp_path: Path) -> Iterator[DividedRun]:
-    with divided_run(tmp_path) as found:
-        yield found
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_death_is_known_in_each_of_its_shards(divided: DividedRun) -> None:
@@ -98,23 +89,14 @@ def test_a_run_that_is_stopped_while_a_server_hangs_names_it_and_the_next_run_do
 def test_metrics_are_served_while_a_server_hangs_and_say_what_is_down(divided: DividedRun, hanging: int) -> None:
     divided.project.ok("run", "divided", "--workers", "0", "--for", "1s", "--forever")
     exporter = divided.project.start("exporter", "--listen", "127.0.0.1:0")
-    exporter.wait_for(lambda: "/metrics" in exporter.stderr)
-    (address,) = re.findall(r"http://\S+", exporter.stderr)
-    scrape(address)  # it has found the pipeline
+    url = url_of(exporter)
+    samples(url)  # it has found the pipeline
     divided.servers.nodes[hanging].freeze()
 
-    metrics = scrape(address)
+    found = samples(url)
 
     if hanging == 0:  # where the record of the pipeline is
-        assert metrics['flowq_up{pipeline="divided"}'] == 0
+        assert found["flowq_up", "divided"] == 0
     else:
-        up = {shard: metrics[f'flowq_shard_up{{pipeline="divided",shard="{shard}"}}'] for shard in range(N_SHARDS)}
+        up = {shard: found["flowq_shard_up", "divided", str(shard)] for shard in range(N_SHARDS)}
         assert up == {0: 1, 1: 0, 2: 1, 3: 1, 4: 0, 5: 1}
-
-
-def scrape(address: str) -> dict[str, float]:
-    """The value of each metric, by its name and labels."""
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        lines: list[str] = answer.read().decode().splitlines()
-    samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-    return {name: float(value) for name, _, value in samples}

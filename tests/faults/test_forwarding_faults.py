@@ -188,17 +188,13 @@ async def test_without_a_replica_a_replicated_source_passes_on_what_is_on_its_di
 
             await program.source.answer(b"CONFIG", b"SET", b"appendonly", b"no")
             await program.send(BODIES[20], to=forwarder)
-            await eventually(lambda: _is_logged(caplog, "neither a replica nor the append-only file"))
+            await eventually(lambda: "neither a replica nor the append-only file" in caplog.text)
             assert await program.arrived() == BODIES[:20]
 
             await program.source.answer(b"CONFIG", b"SET", b"appendonly", b"yes")
             await eventually(lambda: _have_arrived(program, 21))
             assert await program.arrived() == BODIES[:21]
         await program.close()
-
-
-async def _is_logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
-    return text in caplog.text
 
 
 async def _can_send(shards: Shards, forwarder: Forwarder) -> bool:

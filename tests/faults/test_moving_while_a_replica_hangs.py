@@ -39,10 +39,7 @@ async def test_a_move_waits_for_a_replica_that_hangs_and_says_so(
         replica.freeze()
         moving = asyncio.create_task(Resharding(home, plans[1]).carry_out())
 
-        async def is_said() -> bool:
-            return "has not confirmed what was moved" in caplog.text
-
-        await eventually(is_said)
+        await eventually(lambda: "has not confirmed what was moved" in caplog.text)
         assert not moving.done()
         assert await home.answer(b"XLEN", home.keys.edge(">take")) == N, "nothing moves while that may be forgotten"
         with pytest.raises(WrongLayout):
