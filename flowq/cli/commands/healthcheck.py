@@ -36,7 +36,7 @@ def command(
     For HEALTHCHECK, systemd and cron. Checks the leases of the workers on this machine or in this container, and when
     they last read from Redis. Your code is imported only if it computes the name of a pipeline. A worker that waits
     for messages, or has slow handlers, is healthy. A shard that does not answer is named, and makes no worker
-    unhealthy.
+    unhealthy; shard 0, which knows how many there are, has to answer.
 
     Example:
       flowq healthcheck scrape
