@@ -96,7 +96,7 @@ class Session:
             if self.drains and (elsewhere := [name for name in before.open_sources if not options.runs(name)]):
                 screen.note(f"{', '.join(elsewhere)} has not finished and does not run here: this run waits for it")
             if self.drains and self.shards and len(self.shards) < len(broker.shards):
-                screen.note("this run also waits until the other shards are drained, which other workers have to serve")
+                screen.note("this run also waits for the other shards: other workers have to serve them")
             ends = Ends(self.drains, self.for_seconds, self.limits, self.max_dead, forgets=self.memory)
             watch = Watch(self.plan, ends, run, screen, stop, before, broker)
             if self._is_in_process:
