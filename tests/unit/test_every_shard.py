@@ -36,7 +36,7 @@ class Shards:
         return f"answer {broker.shard}"
 
 
-async def test_a_shard_that_never_answers_is_silent_once_patience_is_at_its_end() -> None:
+async def test_a_shard_that_never_answers_is_silent_once_patience_runs_out() -> None:
     shards = Shards(never={1}, unreachable=set())
 
     answers = await ask_every_shard(shards.broker, shards.ask, patience_seconds=0.01)
@@ -54,10 +54,10 @@ async def test_a_shard_that_cannot_be_reached_does_not_count_as_an_answer() -> N
         async with asyncio.timeout(0.05):
             await ask_every_shard(shards.broker, shards.ask, patience_seconds=0.0)
 
-    await eventually(lambda: shards.cancelled == {0, 1})  # nobody waits for their answers any more
+    await eventually(lambda: shards.cancelled == {0, 1})  # no one waits for their answers any more
 
 
-async def test_without_an_end_of_patience_each_shard_may_take_its_time() -> None:
+async def test_without_a_limit_each_shard_may_take_its_time() -> None:
     shards = Shards(never={1}, unreachable=set())
 
     with pytest.raises(TimeoutError):

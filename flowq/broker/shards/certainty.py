@@ -175,6 +175,5 @@ def _has_come_true(stamp: _Stamp, state: Replication, connection: object, now: f
         return min(state.online) >= stamp.offset
     if not (is_alone or state.has_syncing_replica):
         return False
-    return (
-        not state.has_append_only_file or now - stamp.seconds >= ON_DISK_SECONDS
-    )  # without a file, age makes nothing safer
+    # Without a file, age makes nothing safer.
+    return not state.has_append_only_file or now - stamp.seconds >= ON_DISK_SECONDS

@@ -117,7 +117,7 @@ async def test_heads_that_another_program_has_written_cost_no_message(
 
 
 @pytest.mark.parametrize("value", POSITIONS)
-async def test_a_cursor_that_another_program_has_written_is_gone_on_from_and_counted(
+async def test_forwarding_continues_from_a_cursor_that_another_program_has_written_and_counts_what_is_lost(
     value: bytes, make_shards: MakeShards, redis: Command
 ) -> None:
     here, there = await make_shards()
@@ -131,4 +131,4 @@ async def test_a_cursor_that_another_program_has_written_is_gone_on_from_and_cou
 
     async with forwarding(here) as forwarder:
         assert await there.bodies() == [b"first", b"second"]
-        assert forwarder.lost == {1: 1}, "what it had applied can no longer be told from what it has lost"
+        assert forwarder.lost == {1: 1}, "what it had applied cannot be told from what it has lost"
