@@ -17,11 +17,6 @@ class Clock:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def now_ms(self) -> int:
-        """What it says, in milliseconds since 1970."""
-        seconds, microseconds = await self._broker.answer(b"TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
     async def follow(self, plan: Plan) -> float:
         """Return by how many seconds the clock of Redis has been set back since the last call of any worker, else 0.
 

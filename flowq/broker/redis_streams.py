@@ -139,6 +139,11 @@ class Broker:
         (reply,) = await self.answers([command])
         return reply
 
+    async def now_ms(self) -> int:
+        """What its clock says, which all times of a pipeline go by, in milliseconds since 1970. Raises BrokerError."""
+        seconds, microseconds = await self.answer(b"TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def answers(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to several commands, sent at once. Raises BrokerError if Redis refuses one."""
         return await self._control.answers(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)

@@ -85,8 +85,7 @@ class StoredBodies:
         """
         broker, released = self._broker, self._broker.keys.released
         while broker.claims is not None:
-            seconds, microseconds = await broker.answer(b"TIME")
-            until_ms = (int(seconds) - RELEASED_SECONDS) * 1000 + int(microseconds) // 1000
+            until_ms = await broker.now_ms() - RELEASED_SECONDS * 1000
             read = partial(broker.answer, b"XRANGE", released, b"-", max(0, until_ms), b"COUNT")
             entries, _ = await broker.paging.ask(read, _RELEASES_PER_CALL)
             if not entries:

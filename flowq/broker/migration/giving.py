@@ -140,8 +140,7 @@ class Giving:
         names = list(due)
         for at in range(0, len(names), MOST_PER_STEP):
             some = names[at : at + MOST_PER_STEP]
-            seconds, microseconds = await self._broker.answer(b"TIME")
-            now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+            now_ms = await self._broker.now_ms()
             commands = [(b"HGET", keys.delayed_bodies(edge), name) for name in some]
             for name, value in zip(some, await self._broker.ask_each(commands), strict=True):
                 if value is not None:  # one that is due stays delayed: it is promoted where it lives

@@ -15,13 +15,15 @@ _TIMES_BYTES, _UNITS_BYTES = 7, 2
 class SeenForm:
     """How the values of one stage in one shard are packed.
 
-    A bucket stores the first bytes of its values: the rest follows from its number.
+    A bucket stores the first bytes of its values: the rest follows from its number. `until_ms`: when the last value
+    expires, by a clock that is `set_back_ms` ahead; None if none does, or while there is something unpacked.
     """
 
     n_bytes: int
     n_buckets: int
     n_values: int
     set_back_ms: int
+    until_ms: int | None
     is_timed: bool
 
     @classmethod
@@ -29,12 +31,17 @@ class SeenForm:
         """None for what flowq did not write.
 
         >>> SeenForm.parse(b"10 3 40 0", is_timed=False)
-        SeenForm(n_bytes=10, n_buckets=3, n_values=40, set_back_ms=0, is_timed=False)
+        SeenForm(n_bytes=10, n_buckets=3, n_values=40, set_back_ms=0, until_ms=None, is_timed=False)
         """
         found = _ABOUT.fullmatch(about)
         if found is None or is_timed != (found[5] is not None):
             return None
-        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[5] or 0), is_timed)
+        until_ms = int(found[6]) if is_timed and found[4] == b"0" else None
+        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[5] or 0), until_ms, is_timed)
+
+    def has_expired(self, now_ms: int) -> bool:
+        """Whether all of its values have: the next call of a script removes them, and this form with them."""
+        return self.until_ms is not None and self.until_ms <= now_ms + self.set_back_ms
 
     def _stored(self, bucket: int) -> int:
         """How many bytes of a value a bucket stores."""

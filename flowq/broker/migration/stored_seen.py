@@ -31,9 +31,11 @@ class StoredSeen:
         self._broker = broker
 
     async def form(self) -> SeenForm | None:
-        """How its values are packed; None if it has seen none, or flowq has not written them."""
+        """How its values are packed; None if it has seen none, all have expired, or flowq has not written them."""
         about = await self._broker.answer(b"HGET", self.key, b"about")
-        return None if about is None else SeenForm.parse(about, is_timed=self.is_timed)
+        form = None if about is None else SeenForm.parse(about, is_timed=self.is_timed)
+        has_expired = form is not None and self.is_timed and form.has_expired(await self._broker.now_ms())
+        return None if has_expired else form
 
     async def buckets(self) -> AsyncIterator[Bucket]:
         """All of its values, each at least once."""

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.clock import Clock
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers, heartbeat
 from flowq.errors import BrokerError
@@ -57,7 +56,7 @@ class Lease:
     async def register(self, broker: Broker, *, lease_ms: int, blocked_seconds: float = 0.0) -> None:
         """Register under a new name."""
         worker = self.identity.worker
-        self._started_ms = self._started_ms or await Clock(broker).now_ms()
+        self._started_ms = self._started_ms or await broker.now_ms()
         formerly = sorted(self.identity.names - {worker})
         facts = {**self._facts, "started_ms": self._started_ms, "formerly": formerly}
         await Workers(broker).register(worker, facts, lease_ms=lease_ms, heartbeat=self._heartbeat(blocked_seconds))

@@ -302,6 +302,24 @@ async def test_shards_do_not_go_whose_remembered_values_would_not_fit_into_the_o
 
 
 @pytest.mark.parametrize("n_left", [2, 1])
+async def test_values_that_have_expired_say_nothing_of_how_others_are_stored(lab: Lab, n_left: int) -> None:
+    await lab.fill(N)
+    await move(lab, 6)
+    for broker in lab.opened(6).shards:
+        key = broker.keys.seen_until("follow")
+        *form, _, swept = (await broker.answer(b"HGET", key, b"about")).split(b" ")
+        await broker.answer(b"DEL", key)
+        await broker.answer(b"HSET", key, b"about", b" ".join((*form, b"1", swept)))
+    new = [n for n in range(N, 2 * N) if home_of("follow", page(n), 6) != 0]
+    assert [n for n in new if await lab.remembers("follow", n, 6)] == []
+    await lab.empty(6)
+
+    await move(lab, n_left)
+
+    assert [n for n in new if not await lab.remembers("follow", n, n_left)] == []
+
+
+@pytest.mark.parametrize("n_left", [2, 1])
 async def test_what_has_been_seen_since_there_are_shards_is_remembered_by_fewer(lab: Lab, n_left: int) -> None:
     await lab.fill(0)
     await move(lab, 6)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.clock import Clock
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.inspection.merging.overviews import overview_of
@@ -29,9 +28,8 @@ async def with_letters(seen: SeenShards, *shards: int) -> None:
     """A message dies in each of these shards, each a millisecond after the other; its body tells which it is."""
     for number, shard in enumerate(shards):
         lane = seen.lanes[shard]
-        clock = Clock(lane.broker)
-        before = await clock.now_ms()
-        while await clock.now_ms() == before:
+        before = await lane.broker.now_ms()
+        while await lane.broker.now_ms() == before:
             pass
         await lane.settle(buried(await lane.given_one(b'{"n":%d}' % number)))
 
