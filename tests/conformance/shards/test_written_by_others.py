@@ -9,11 +9,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from flowq.broker import scripts
+from flowq.broker.keys import GROUP
+from flowq.broker.publishing import Publishing
 from flowq.broker.shards.forwarding import Forwarder
+from flowq.broker.shards.outbox import Group, outbox_arguments, packets
 from tests.conformance.conftest import Command
 from tests.conformance.shards.conftest import MakeShards
 from tests.conformance.shards.two_shards import Shard, crossing
-from tests.conformance.worker import OUT, done
+from tests.conformance.worker import IN, OUT, done, output
 
 Fields = Mapping[bytes, bytes]
 
@@ -132,3 +136,24 @@ async def test_forwarding_continues_from_a_cursor_that_another_program_has_writt
     async with forwarding(here) as forwarder:
         assert await there.bodies() == [b"first", b"second"]
         assert forwarder.lost == {1: 1}, "what it had applied cannot be told from what it has lost"
+
+
+async def test_a_delayed_message_that_is_changed_while_others_move_costs_none_of_them(
+    make_shards: MakeShards, redis: Command
+) -> None:
+    here, _ = await make_shards()
+    await Publishing(here.broker).publish(IN, [output(IN, b"1"), output(IN, b"2")], delay_ms=60_000)
+    _, parked, bodies = here.keys.of_edge(IN)
+    moves, stays = await redis(b"ZRANGE", parked, 0, -1)
+    await redis(b"HSET", bodies, stays, b"without a header")
+    sent = packets([Group(IN, None, (), [output(IN, b"1", delay_ms=60_000)], is_moved=True)], [1])
+    more_names, more = outbox_arguments(here.keys, sent, layout=2, nonce=5, floor=0)
+    names = [here.keys.workers, here.keys.stats, *here.keys.of_edge(IN), *more_names]
+
+    answer = await here.broker.script(
+        scripts.GIVE, names, GROUP, IN, 0, 1, 0, 1, 0, moves, stays, b"other - - 0 k=YQ", *more
+    )
+
+    assert answer == [-1]
+    assert await redis(b"ZRANGE", parked, 0, -1) == [moves, stays]
+    assert await here.outbox(1) == []

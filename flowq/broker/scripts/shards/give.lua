@@ -47,12 +47,15 @@ local function delayed(name)
   return redis.call('ZSCORE', edge.delayed, name) and redis.call('HGET', edge.bodies, name)
 end
 
+-- What follows the header of a delayed message; nil if it has none, because another program has changed it meanwhile.
+local function behind_header(name) return string.match(delayed(name) or '', '\n.*$') end
+
 if
   not (
     are_there(first_id, last_id, 1, waiting)
     and are_there(first_delayed, last_delayed, 1, delayed)
     and are_there(first_staying, last_staying, 2, waiting)
-    and are_there(first_staying_delayed, last_staying_delayed, 2, delayed)
+    and are_there(first_staying_delayed, last_staying_delayed, 2, behind_header)
   )
 then
   return {-1}
@@ -77,7 +80,7 @@ for i = first_staying, last_staying, 2 do
 end
 for i = first_staying_delayed, last_staying_delayed, 2 do
   local name, header = ARGV[i], ARGV[i + 1]
-  redis.call('HSET', edge.bodies, name, header .. string.match(delayed(name), '\n.*$'))
+  redis.call('HSET', edge.bodies, name, header .. behind_header(name))
 end
 increment(stats, 'in:' .. edge_name, -(n_ids + n_delayed))
 put_entries(outboxes, stats, '')
