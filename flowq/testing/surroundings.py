@@ -210,4 +210,15 @@ def _end(loop: VirtualLoop) -> None:
 
     with suppress(asyncio.CancelledError, NothingLeft):
         loop.run(cancel_all())
+    for task in asyncio.all_tasks(loop):
+        _leave(task)
     loop.close()
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    """End a task that swallows cancellations. The garbage collector would do it as well, but in any later test."""
+    coroutine: Any = task.get_coro()
+    for _ in range(_CANCELLATIONS):
+        with suppress(BaseException):
+            coroutine.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]

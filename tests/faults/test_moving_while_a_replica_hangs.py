@@ -18,13 +18,18 @@ from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.broker.shards.layout import WrongLayout, agree_on_layout, read_layout
 from tests.conformance.worker import output
 from tests.eventually import eventually
-from tests.faults.deployments import primary_with_replica
+from tests.faults.deployments import Node, primary_with_replica
 
 N = 20
 
 
 @stage(place=str)
 async def take(number: int) -> None: ...
+
+
+def n_confirmations_asked_for(node: Node) -> int:
+    calls: int = node.client.info("commandstats")["cmdstat_wait"]["calls"]
+    return calls
 
 
 async def test_a_move_waits_for_a_replica_that_hangs_and_says_so(
@@ -40,7 +45,9 @@ async def test_a_move_waits_for_a_replica_that_hangs_and_says_so(
         moving = asyncio.create_task(Resharding(home, plans[1]).carry_out())
 
         await eventually(lambda: "has not confirmed what was moved" in caplog.text)
-        assert not moving.done()
+        before = n_confirmations_asked_for(primary)
+        await eventually(lambda: moving.done() or n_confirmations_asked_for(primary) > before + 12)
+        assert not moving.done(), "it goes on waiting after it has said so"
         assert await home.answer(b"XLEN", home.keys.edge(">take")) == N, "nothing moves while that may be forgotten"
         with pytest.raises(WrongLayout):
             await agree_on_layout(home, 4)

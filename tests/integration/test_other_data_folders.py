@@ -116,7 +116,7 @@ def server(project: Project, web: Path) -> Iterator[redis.Redis]:
     running = project.start("run", "orders", "--stage", "keep", "--redis", "embedded:web/.flowq")
     running.wait_for(lambda: (web / ".flowq" / "redis.sock").exists())
     with redis.Redis.from_url(own_redis(web)) as client:
-        running.wait_for(client.ping)
+        running.wait_for(lambda: not client.info("persistence")["loading"])  # a PING is refused while it loads
         yield client
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator
+import inspect
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -18,13 +18,6 @@ from flowq.testing import NotDrained, WorkerEnded, harness
 async def keep(number: int) -> None: ...
 
 
-@pytest.fixture(autouse=True)
-def soon() -> Iterator[None]:
-    began_at = time.process_time()
-    yield
-    assert time.process_time() - began_at < 5
-
-
 async def stuck(work: Accepts[int], *, is_paused: bool = False) -> str:
     """The text of the error that a harness raises for what is left of one message, 7."""
     async with harness(Pipeline("p", work)) as h:  # type: ignore[arg-type]
@@ -34,6 +27,7 @@ async def stuck(work: Accepts[int], *, is_paused: bool = False) -> str:
         await h.feed(work, 7)
         with pytest.raises(NotDrained) as caught:
             await h.drain(limit=1000)
+        assert len(h.trace) < 2000
         if is_paused:
             await h.resume()
             await h.drain()
@@ -72,14 +66,20 @@ async def test_a_handler_that_polls_for_ever_is_named() -> None:
     assert "polls: 7, attempt 1," in await text_of(polls)
 
 
-async def test_a_handler_that_ignores_its_cancellation_is_named_and_left() -> None:
+async def test_a_handler_that_ignores_its_cancellation_is_named_and_has_ended_with_its_harness() -> None:
+    slots: list[Any] = []
+
     @stage
     async def ignores(number: int) -> None:
+        task = asyncio.current_task()
+        assert task
+        slots.append(task.get_coro())
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
 
     assert "ignores: 7, attempt 1," in await text_of(ignores)
+    assert inspect.getcoroutinestate(slots[0]) == inspect.CORO_CLOSED
 
 
 async def test_a_message_that_is_tried_again_for_ever_is_named_with_its_time() -> None:

@@ -14,6 +14,9 @@ from flowq.errors import UsageError
 from flowq.testing import Harness, harness
 from flowq.testing.scenario import START
 
+MOST_EVENTS_PER_CALL = 30
+"""Of a handler. Workers that only wait ask Redis once a second, which would be 86,400 events a day."""
+
 
 @dataclass
 class Request:
@@ -30,13 +33,12 @@ def starts(h: Harness, stage: object) -> list[float]:
     return [(call.at - START).total_seconds() for call in h.calls(stage)]
 
 
-async def test_hours_of_backoff_take_no_time() -> None:
+async def test_hours_of_backoff_cost_what_their_attempts_cost() -> None:
     @stage(retry=Retry(attempts=6, base="1h", max="100h", jitter=False))
     async def stubborn(number: int, ctx: Context) -> None:
         if ctx.attempt < 6:
             raise OSError("down")
 
-    began_at = time.perf_counter()
     async with harness(Pipeline("p", stubborn)) as h:
         await h.feed(stubborn, 1)
         await h.drain()
@@ -44,10 +46,10 @@ async def test_hours_of_backoff_take_no_time() -> None:
         hours = [round(at / 3600) for at in starts(h, stubborn)]
         assert hours == [0, 1, 3, 7, 15, 31]
         assert h.now - START > timedelta(hours=31)
-    assert time.perf_counter() - began_at < 5
+        assert len(h.trace) < MOST_EVENTS_PER_CALL * len(hours)
 
 
-async def test_a_day_of_retries_and_holds_takes_less_than_a_second_of_processor_time() -> None:
+async def test_a_day_of_retries_and_holds_costs_what_its_attempts_cost() -> None:
     @stage(rate=Rate(10, by="host"), retry=Retry(attempts=100))
     async def fetch(request: Request, ctx: Context) -> int:
         if request.host == "busy" and h.now < START + timedelta(days=1):
@@ -56,17 +58,16 @@ async def test_a_day_of_retries_and_holds_takes_less_than_a_second_of_processor_
             raise RetryLater("HTTP 503", after="1h")
         return request.n
 
-    began_at = time.process_time()
     async with harness(Pipeline("p", fetch >> keep)) as h:
         await h.feed(fetch, Request("busy", 1), Request("down", 2))
         await h.drain()
 
         h.expect(keep).any_order([1, 2])
         assert h.now >= START + timedelta(days=1)
-    assert time.process_time() - began_at < 1
+        assert len(h.trace) < MOST_EVENTS_PER_CALL * len(h.calls(fetch))
 
 
-async def test_four_stages_handle_a_thousand_inputs_in_less_than_two_seconds_of_processor_time() -> None:
+async def test_four_stages_handle_a_thousand_inputs_in_fewer_calls_to_redis_than_inputs() -> None:
     @stage
     async def fetch(number: int) -> int:
         return number
@@ -79,12 +80,11 @@ async def test_four_stages_handle_a_thousand_inputs_in_less_than_two_seconds_of_
     async def enrich(numbers: list[int]) -> list[int]:
         return numbers
 
-    began_at = time.process_time()
     async with harness(Pipeline("p", fetch >> parse >> enrich >> keep)) as h:
         await h.feed(fetch, *range(1000))
         await h.drain()
         h.expect(keep).any_order(range(1, 1001))
-    assert time.process_time() - began_at < 2
+        assert len(h.trace) < 1000
 
 
 async def test_the_clock_moves_by_exactly_what_it_is_told() -> None:
