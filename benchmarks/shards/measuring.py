@@ -19,7 +19,7 @@ SHARDS = 6
 WORKERS = 6
 MOST_SERVERS = 3
 PER_SECOND = 20
-_PAGES = 60  # of each host: more would not fit onto an edge, which holds 64 MB
+_PAGES = 12  # of each host: more would not fit onto an edge, which holds 64 MB
 _SECONDS = 10
 _POLL_SECONDS = 0.01
 

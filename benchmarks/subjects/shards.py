@@ -25,7 +25,7 @@ from flowq.broker.open import open_broker
 from flowq.broker.shards.waves import in_transit
 from flowq.settings import Settings
 
-HOSTS = 2400
+HOSTS = 12_000
 GENERATION = 1_000_000
 _MOST = 10_000_000
 STAGES = ("discover", "fetch", "parse", "store")
