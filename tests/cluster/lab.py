@@ -10,8 +10,9 @@ import redis
 from redis.crc import key_slot
 
 from flowq.broker.keys import Keys
-from tests.faults.deployments import Cluster, Node, free_port, wait_for
+from tests.faults.deployments import Cluster, Node, wait_for
 from tests.faults.proxy import Proxy
+from tests.ports import free_port
 from tests.redis_server import Kind
 
 NODE_TIMEOUT_MS = 2000

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from tests.integration.flowq_process import LONGEST_SECONDS, FlowqProcess
 from tests.integration.project import Project
+from tests.ports import free_port
 from tests.redis_server import Kind, RedisServer
 
 _AT = re.compile(r" at (http://\S+)")
@@ -59,12 +60,13 @@ class WebPage:
             self._stack = self._stack.pop_all()
         return self
 
-    def start(self, *more: str, listen: str = "0", **variables: str) -> None:
+    def start(self, *more: str, listen: str = "", **variables: str) -> None:
         """Start the server, with more options, and wait until it serves."""
+        listen = listen or str(free_port())
         self.process = self.project.start("dashboard", "--listen", listen, *self._options, *more, **variables)
         self.process.wait_for(lambda: _AT.search(self.process.stderr))
 
-    def restart(self, *more: str, listen: str = "0", **variables: str) -> None:
+    def restart(self, *more: str, listen: str = "", **variables: str) -> None:
         """Stop the server, and start it again with other options."""
         self.process.popen.terminate()
         self.process.wait()

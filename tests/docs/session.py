@@ -20,6 +20,7 @@ from typing import IO, Self
 from tests.docs.page import Block, Hidden, Page
 from tests.integration.marked_processes import MarkedProcesses
 from tests.integration.project import clean_environ
+from tests.ports import free_port
 
 COLUMNS = 100
 LONGEST_SECONDS = 120.0
@@ -50,7 +51,7 @@ class Session:
         self.folder = home / name
         self.folder.mkdir(parents=True)
         self._home = home
-        self._ports = {port: str(_free_port()) for port in page.ports}
+        self._ports = {port: str(free_port()) for port in page.ports}
         self._marked = MarkedProcesses()
         self._environ = (
             clean_environ()
@@ -160,10 +161,3 @@ class Session:
     ) -> None:
         self._marked.kill_all()
         self._open.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port: int = reserved.getsockname()[1]
-    return port

@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,10 +20,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.ports import LOOPBACK, free_port
 from tests.redis_server import START_SECONDS, STOP_SECONDS, Kind, binary, dies_with_this_process
 from tests.requirements import unavailable
 
-LOOPBACK = "127.0.0.1"
 SERVICE = "mymaster"
 SLOTS = 16_384
 NODE_TIMEOUT_MS = 1000
@@ -119,13 +118,6 @@ class Node:
     def replication(self) -> dict[str, Any]:
         found: dict[str, Any] = self.client.info("replication")
         return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from tests.certificates import Authority
 from tests.conftest import Servers
 from tests.eventually import eventually
 from tests.faults.conftest import LOOPS
-from tests.faults.deployments import free_port
 from tests.faults.relay import BREAKS, Break, Relay
+from tests.ports import free_port
 from tests.requirements import unavailable
 from tests.runtime.lab import Lab, items
 from tests.runtime.record import Record, recorded

@@ -24,8 +24,9 @@ from flowq.delivery.edge import address
 from flowq.errors import BrokerError
 from tests.conformance.worker import OUT, output
 from tests.eventually import eventually
-from tests.faults.deployments import LOOPBACK, Node, cluster, primary_with_replica
+from tests.faults.deployments import Node, cluster, primary_with_replica
 from tests.faults.proxy import Proxy
+from tests.ports import LOOPBACK
 from tests.redis_server import RedisServer
 
 BODIES = [b"%d" % n for n in range(60)]

@@ -12,7 +12,8 @@ from flowq.broker.client.connection import Link
 from flowq.broker.client.topology import SentinelDialer
 from flowq.errors import BrokerRefused, BrokerUnavailable
 from tests.certificates import Authority
-from tests.faults.deployments import SERVICE, Node, free_port
+from tests.faults.deployments import SERVICE, Node
+from tests.ports import free_port
 from tests.redis_server import KINDS, Kind
 
 SAFETY_SECONDS = 60.0

@@ -18,6 +18,7 @@ from flowq.inspector import Inspector
 from flowq.large_bodies.store import BodyStore
 from tests.body_stores import AnyStore, BucketStore, FolderStore, s3_server
 from tests.eventually import eventually
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.runtime.lab import Item, Lab
 from tests.runtime.large_bodies import Page, entries, page, released
@@ -109,13 +110,14 @@ async def test_messages_wait_for_a_server_that_does_not_answer(lab: Lab, monkeyp
         got.append(page)
 
     pipeline, lab.claims = Pipeline("p", keep), BucketStore().location
-    with s3_server() as variables:
+    port = free_port()
+    with s3_server(port) as variables:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         await lab.push(pipeline, keep, page(1))
     async with lab.running(pipeline):
         await eventually(lambda: entries_delayed(lab, 1))
-        with s3_server(int(variables["AWS_ENDPOINT_URL"].rpartition(":")[2])):
+        with s3_server(port):
             await eventually(lambda: got == [page(1)])
     assert await lab.letters(pipeline, keep) == []
 

@@ -15,7 +15,7 @@ import redis
 
 from tests.certificates import Authority
 from tests.conftest import Servers
-from tests.faults.deployments import free_port
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.runtime.host import run_program
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from email.utils import formatdate
@@ -31,6 +30,7 @@ from flowq.scraping import (
     TooSlow,
     Web,
 )
+from tests.ports import free_port
 from tests.raw_server import RawServer, answer, raw_server, redirect
 
 HTML = "<title>T</title><a href=/x>x</a>"
@@ -308,17 +308,11 @@ async def test_errors_of_the_way_are_told_apart_by_name(web: Web) -> None:
             await failure(web, "http://no-such-host.invalid/"),
             await failure(web, f"https://localhost:{untrusted.sockets[0].getsockname()[1]}/"),
             await failure(web, f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}/"),
-            await failure(web, f"http://127.0.0.1:{closed_port()}/"),
+            await failure(web, f"http://127.0.0.1:{free_port()}/"),
             await failure(web, server.url + "/500"),
         ]
     assert [type(error) for error in found] == [DnsFailed, TlsFailed, TlsFailed, ConnectionFailed, ServerFailed]
     assert "certificate verify failed" in str(found[1])
-
-
-def closed_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 # Sitemaps
