@@ -8,7 +8,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.workers import Workers
 from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
-from tests.conformance.conftest import Command, SignOn
+from tests.conformance.conftest import Command, SignOn, server_ms
 from tests.conformance.worker import EDGES, IN, OUT, Worker, done
 
 
@@ -20,11 +20,18 @@ async def names_on(worker: Worker, edge: str = IN) -> set[str]:
 
 
 async def test_a_lease_lives_as_long_as_configured(worker: Worker, keys: Keys, redis: Command) -> None:
-    await Workers(worker.broker).register("mayfly", {}, lease_ms=5000, heartbeat="1")
+    async def lease_ends_ms() -> int:
+        return int(await redis(b"PEXPIRETIME", keys.lease("mayfly")))
 
-    assert 4000 < await redis(b"PTTL", keys.lease("mayfly")) <= 5000
+    before_ms = await server_ms(redis)
+    await Workers(worker.broker).register("mayfly", {}, lease_ms=30_000, heartbeat="1")
+    ends_ms = await lease_ends_ms()
+    assert before_ms + 30_000 <= ends_ms <= await server_ms(redis) + 30_000
+
+    before_ms = await server_ms(redis)
     assert await Workers(worker.broker).renew("mayfly", lease_ms=60_000, heartbeat="2")
-    assert 59_000 < await redis(b"PTTL", keys.lease("mayfly")) <= 60_000
+    ends_ms = await lease_ends_ms()
+    assert before_ms + 60_000 <= ends_ms <= await server_ms(redis) + 60_000
     assert await Workers(worker.broker).leases(["mayfly", "nobody"]) == {"mayfly": "2", "nobody": None}
 
 

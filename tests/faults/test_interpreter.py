@@ -149,4 +149,4 @@ def test_a_retry_is_in_time_on_a_worker_whose_clock_is_an_hour_wrong(hours: int,
     run(project, "later", 1, workers=1, LD_PRELOAD=str(shim), CLOCK_STEP=str(step))
 
     (_, first), (_, second) = runs_of(project)
-    assert RETRY_AFTER_SECONDS <= second - first < RETRY_AFTER_SECONDS + 1
+    assert RETRY_AFTER_SECONDS <= second - first < HOUR_SECONDS / 10, "a busy machine is late, but not by an hour"

@@ -84,7 +84,7 @@ def note(work: Work) -> None:
             notes.write(f"{work.what} {work.n} {os.getpid()}\n")
 
 
-@stage(process=True, concurrency=2, timeout=0.5, retry=Retry(attempts=2, base=0, max=0, give_up_on=Unimportant))
+@stage(process=True, concurrency=2, retry=Retry(attempts=2, base=0, max=0, give_up_on=Unimportant))
 def heavy(work: Work) -> Iterator[Done]:  # noqa: C901  (each fate is a line)
     note(work)
     match work.what:

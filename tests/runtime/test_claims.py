@@ -230,11 +230,13 @@ async def test_keys_are_paced_by_what_the_body_says(lab: Lab) -> None:
         started.append((page.host, asyncio.get_running_loop().time()))
 
     hosts = ["a"] * 3 + ["b"] * 3
+    began_at = asyncio.get_running_loop().time()
     await lab.run(Pipeline("p", fetch), *(page(n, host=host) for n, host in enumerate(hosts)))
 
     for host in "ab":
-        at = sorted(time for name, time in started if name == host)
-        assert at[-1] - at[0] > 0.35, f"three messages of {host} at 5 a second took {at[-1] - at[0]:.2f} s"
+        starts = sorted(time - began_at for name, time in started if name == host)
+        # A start may be later than its turn, which makes the next gap look short, but it is never earlier.
+        assert all(start >= n / 5 for n, start in enumerate(starts)), starts
 
 
 async def test_an_acknowledged_message_keeps_its_file_until_its_handler_ends(lab: Lab, body_store: AnyStore) -> None:

@@ -172,7 +172,8 @@ async def test_the_death_of_a_process_costs_no_neighbour_an_attempt(lab: Lab, no
 
 
 async def test_a_handler_that_takes_too_long_is_stopped_together_with_its_process(lab: Lab, notes: Path) -> None:
-    summary = await lab.run(PIPELINE, *[Work(what=what, notes=str(notes)) for what in ("spin", "wait")])
+    hurried = PIPELINE.tuned({"heavy": {"timeout": 0.5}})
+    summary = await lab.run(hurried, *[Work(what=what, notes=str(notes)) for what in ("spin", "wait")])
 
     assert summary.dead == 2
     errors = {letter.error for letter in await lab.letters(PIPELINE, heavy)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from itertools import pairwise
 
 from flowq import Pipeline, Rate, stage
 from flowq.broker.client.connection import UrlDialer
@@ -53,8 +52,8 @@ async def test_the_rate_of_a_stage_and_its_holds_count_in_quarantine_as_well(url
     assert await quarantined(victim, plan=Pipeline("lab", parse).plan) == {}
 
     assert len(began) == 3
-    assert began[0] >= asked_at + 0.3
-    assert all(later - earlier > 0.09 for earlier, later in pairwise(began)), "0.2 s but for how late a start may be"
+    # A start may be later than its turn, which makes the next gap look short, but it is never earlier.
+    assert all(at >= asked_at + 0.3 + 0.2 * n for n, at in enumerate(began))
     [slots, held] = await victim.broker.ask(
         [(b"ZCARD", victim.broker.keys.slots("parse")), (b"ZCARD", victim.broker.keys.held_until("parse"))]
     )
@@ -74,8 +73,8 @@ async def test_a_suspect_that_waits_for_its_turn_is_not_taken_over_yet_so_that_n
     victim = await Worker.sign_on(UrlDialer(url), Keys(unique_namespace, "lab"), "victim")
     await victim.given_one()
     await Workers(victim.broker).record_death("victim", "crash: died of SIGKILL")
+    held_until = time.monotonic() + hold_seconds  # or a moment later
     await Limiter(victim.broker, "parse", [IN], rate).hold("", hold_seconds, "HTTP 429")
-    held_until = time.monotonic() + hold_seconds
 
     run = asyncio.create_task(quarantined(victim, plan=Pipeline("lab", parse).plan))
     taken_over_at = 0.0
@@ -85,6 +84,6 @@ async def test_a_suspect_that_waits_for_its_turn_is_not_taken_over_yet_so_that_n
             taken_over_at = time.monotonic()
 
     assert await run == {}
-    assert taken_over_at > held_until - 0.1, "the hold began a moment before it was answered"
+    assert taken_over_at >= held_until
     assert len(began_at) == 1
     await victim.close()
