@@ -28,8 +28,8 @@ class Expectation:
 
     def exactly(self, expected: Sequence[Any]) -> None:
         """These values, in this order, and no others."""
-        found = self._compare()
-        if found != list(expected):
+        found, expected = self._compare(), list(expected)
+        if found != expected:
             missing, surplus = _difference(expected, found)
             self._fail(missing, surplus, "in another order" if not (missing or surplus) else "")
 
@@ -41,7 +41,9 @@ class Expectation:
 
     def containing(self, *expected: Any) -> None:
         """These values, in any order, and maybe others."""
+        was_compared = self.is_compared
         missing, _ = _difference(expected, self._compare())
+        self.is_compared = was_compared or bool(expected)  # that nothing is contained holds for any outputs
         if missing:
             self._fail(missing, ())
 

@@ -205,14 +205,30 @@ class Fleet:
 
 def follow_tasks(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
     """Have each new task of a loop belong to the worker that starts it. Returns what ends that."""
-    before = loop.get_task_factory()
+    factory = loop.get_task_factory()
+    following = factory if isinstance(factory, _Following) else _Following(factory)
+    following.n_harnesses += 1
+    loop.set_task_factory(following)
 
-    def new_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+    def end() -> None:
+        following.n_harnesses -= 1
+        if following.n_harnesses == 0:
+            loop.set_task_factory(following.before)
+
+    return end
+
+
+class _Following:
+    """A task factory. Harnesses in the loop of one test share it, since they may end in any order."""
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+        self.n_harnesses = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+        before = self.before
         task: Any = asyncio.Task(work, loop=loop, **options) if before is None else before(loop, work, **options)
         if (owner := _OWNER.get()) is not None:
             owner.tasks[task] = None
             task.add_done_callback(owner.ended)
         return task
-
-    loop.set_task_factory(new_task)
-    return lambda: loop.set_task_factory(before)

@@ -130,8 +130,7 @@ class Journal:
         """A handler is called with a message, or with the messages of a batch, of which `row` is the first."""
         delivery = Delivery(*row)
         header = delivery.header
-        copied = deepcopy(message) if stage.batch else None
-        value: Value = (lambda: deepcopy(copied)) if stage.batch else (lambda: self._decoding.message(delivery))
+        value = _kept(message) if stage.batch else partial(self._decoding.message, delivery)
         at = datetime.fromtimestamp(self._now(), UTC)
         call = Call(stage.name, None, header.message_id, header.attempt, worker, at)
         self._calls.append((call, value))
@@ -147,8 +146,7 @@ class Journal:
     def _value(self, value: Any, outputs: Sequence[Output]) -> Value:
         if outputs:
             return lambda: self._decoding.message(_delivery_of(outputs[0]))
-        copied = deepcopy(value)  # no stage is called with it, so that it was not encoded
-        return lambda: deepcopy(copied)
+        return _kept(value)  # no stage is called with it, so that it was not encoded
 
     def ended(self, worker: str, row: Row, outcome: Outcome | None, *, shard: int = 0) -> None:
         """A handler has ended; without an outcome if it was interrupted."""
@@ -226,6 +224,15 @@ class Journal:
         attempt.n_noted += attempt.n_sent
         attempt.values.clear()
         attempt.n_sent = 0
+
+
+def _kept(value: Any) -> Value:
+    """A value as it is now. One that cannot be copied, such as a lock or an open file, is kept itself."""
+    try:
+        copied = deepcopy(value)
+    except Exception:  # noqa: BLE001  (copying runs the code of its type)
+        return lambda: value
+    return partial(deepcopy, copied)
 
 
 def _delivery_of(output: Output) -> Delivery:

@@ -54,6 +54,8 @@ class Harness:
         self._recorded: list[tuple[Path, Sequence[str]]] = []
 
     async def __aenter__(self) -> Self:
+        if self._opened is not None and self._opened.is_open:
+            raise UsageError("the harness is open already", hint="make another one: harness(pipeline)")
         self._opened = SimulatedPipeline(self._scenario)
         try:
             await self._opened.start()
@@ -260,8 +262,6 @@ class Harness:
     async def _end(self) -> None:
         """All that is checked at the end of a test that has not failed."""
         await self._simulated.drain(DECISIONS, None)
-        for file, mask in self._recorded:
-            self.recording(mask).write(file)
         await self._simulated.stop()
         self._simulated.check()
         for expectation in self._expectations:
@@ -270,6 +270,8 @@ class Harness:
                     f"h.expect({expectation.stage}) has compared nothing",
                     hint="write what you expect: h.expect(stage).exactly([...])",
                 )
+        for file, mask in self._recorded:
+            self.recording(mask).write(file)
 
 
 def _name(stage: Any) -> str:

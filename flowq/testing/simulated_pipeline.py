@@ -202,6 +202,11 @@ class SimulatedPipeline:
         """Change something from outside, as a person does with a command."""
         return await self._until_done(change(Inspector(self.plan, self._require_open())))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has started, and has not been closed."""
+        return self._broker is not None
+
     def _require_open(self) -> Broker:
         if self._broker is None:
             raise UsageError("the harness is not open", hint="async with harness(pipeline) as h: ...")

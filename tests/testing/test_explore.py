@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -131,6 +132,18 @@ async def test_an_error_of_the_check_itself_is_found_with_its_cause() -> None:
 
     assert isinstance(found.value.__cause__, KeyError)
     assert found.value.faults == ()
+
+
+async def test_explorations_at_once_leave_logging_as_it_was() -> None:
+    """The second one begins after the first, and ends after it."""
+    before = logging.root.manager.disable
+
+    async def build(h: Harness) -> None:
+        await h.feed(double, 1)
+
+    await asyncio.gather(explore(NUMBERS, build, seeds=1), explore(NUMBERS, build, seeds=3))
+
+    assert logging.root.manager.disable == before
 
 
 async def test_an_exploration_ends_when_its_task_is_cancelled() -> None:

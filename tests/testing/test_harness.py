@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, Literal
 
 import anyio
@@ -106,6 +107,21 @@ async def test_what_is_emitted_through_the_context_is_an_output() -> None:
         await h.drain()
 
         h.expect(keep).exactly([2])
+
+
+async def test_what_the_last_stage_returns_need_not_be_copied() -> None:
+    lock = Lock()
+
+    @stage
+    async def last(number: int) -> Any:
+        return lock
+
+    async with harness(Pipeline("p", last)) as h:
+        await h.feed(last, 1)
+        await h.drain()
+
+        assert h.outputs(last) == [lock]
+        assert h.dead() == []
 
 
 async def test_only_attempts_that_were_settled_have_outputs() -> None:

@@ -8,7 +8,18 @@ import pytest
 
 from flowq import Pipeline, Retry, stage
 from flowq.errors import NotFound, UsageError
-from flowq.testing import Crash, Fault, Harness, PoisonBody, Restart, Slow, harness
+from flowq.testing import (
+    Crash,
+    Fault,
+    Harness,
+    NeverCompared,
+    NotAsExpected,
+    PoisonBody,
+    Restart,
+    Slow,
+    explore,
+    harness,
+)
 
 
 @stage
@@ -21,6 +32,10 @@ async def show(number: int) -> None: ...
 
 
 NUMBERS = Pipeline("numbers", double >> show)
+
+
+async def feed_one(h: Harness) -> None:
+    await h.feed(double, 1)
 
 
 @pytest.mark.parametrize("fault", [Crash("doubel", before="settle"), PoisonBody("doubel"), Slow("doubel", 5)], ids=str)
@@ -96,3 +111,53 @@ def test_a_stage_instead_of_a_pipeline_is_refused_with_a_remedy() -> None:
 
     assert refused.value.hint is not None
     assert "Pipeline(" in refused.value.hint
+
+
+async def test_a_harness_that_is_open_is_not_opened_again() -> None:
+    async with harness(NUMBERS) as h:
+        with pytest.raises(UsageError, match="open already"):
+            await h.__aenter__()
+        await h.feed(double, 1)
+
+    async with h:
+        assert h.outputs(show) == []
+
+
+async def test_to_contain_no_values_at_all_is_to_compare_nothing() -> None:
+    async def compares_nothing() -> None:
+        async with harness(NUMBERS) as h:
+            await h.feed(double, 1)
+            h.expect(show).containing(*[])
+
+    with pytest.raises(NeverCompared):
+        await compares_nothing()
+
+
+async def test_an_iterator_of_expected_values_is_read_once() -> None:
+    async with harness(NUMBERS) as h:
+        await h.feed(double, 1, 2)
+        await h.drain()
+
+        given: Any = iter([2, 6])
+        with pytest.raises(NotAsExpected, match="missing: 6\n  not expected: 4\n"):
+            h.expect(show).exactly(given)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"seeds": 0}, "0 seeds shows nothing"),
+        ({"faults": [Restart()]}, "Restart.nth=1. is not a kind of fault"),
+        ({"faults": Restart}, "takes the kinds of faults in a list"),
+        ({"resources": {}}, "takes a function"),
+    ],
+)
+async def test_an_exploration_that_would_show_nothing_is_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        await explore(NUMBERS, feed_one, **options)
+
+
+async def test_an_exploration_without_any_faults_tries_schedules() -> None:
+    report = await explore(NUMBERS, feed_one, seeds=5, faults=())
+
+    assert (report.seeds, report.fired.total()) == (5, 0)

@@ -16,7 +16,7 @@ from flowq import Context, Pipeline, Reject, resource, stage, use
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery.message import Header
 from flowq.errors import NotFound, UsageError
-from flowq.testing import Harness, NotAsRecorded, harness, replay
+from flowq.testing import Harness, NeverCompared, NotAsRecorded, harness, replay
 from flowq.testing.recording.masking import Masking
 
 
@@ -67,8 +67,8 @@ def text_of(file: Path) -> str:
     return file.read_text()
 
 
-def put(file: Path, content: str) -> None:
-    file.write_text(content)
+def put(file: Path, content: str | bytes) -> None:
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 async def record(file: Path, *orders: Order, pipeline: Pipeline = PIPELINE, **options: Any) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ async def record(file: Path, *orders: Order, pipeline: Pipeline = PIPELINE, **op
     async with harness(pipeline, **options) as h:
         h.record(file, mask=mask)
         await h.feed("split", *orders)
-    return [json.loads(line) for line in text_of(file).splitlines()]
+    return [json.loads(line) for line in text_of(file).removesuffix("\n").split("\n")]
 
 
 # The file
@@ -115,7 +115,34 @@ async def test_a_test_that_fails_writes_nothing(file: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         async with recorded():
             raise ZeroDivisionError
+    with pytest.raises(NeverCompared):
+        async with recorded() as h:
+            h.expect(store)
     assert list(file.parent.iterdir()) == []
+
+
+async def test_text_with_line_separators_of_unicode_stays_in_its_line(file: Path) -> None:
+    await record(file, Order(number=1, customer="Ada\u2028Lovelace\x85\u2029"))
+
+    await replay(file, PIPELINE)
+
+
+async def test_what_cannot_be_encoded_is_left_out(file: Path) -> None:
+    @stage
+    async def last(number: int) -> Any:
+        return object()
+
+    async with harness(Pipeline("p", last)) as h:
+        h.record(file)
+        await h.feed(last, 1)
+
+    assert text_of(file).splitlines()[-1] == '{"stage": "last", "message": 1, "returned": []}'
+
+
+async def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
+    put(file, b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"orders.ndjson is not text in UTF-8"):
+        await replay(file, PIPELINE)
 
 
 async def test_bytes_and_members_of_unions_come_back_as_they_were(file: Path) -> None:

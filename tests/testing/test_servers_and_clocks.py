@@ -148,6 +148,19 @@ async def test_on_a_real_clock_a_worker_that_crashes_is_replaced() -> None:
         assert [call.worker for call in h.calls(retried)] == ["w1", "w2", "w2"]
 
 
+async def test_on_a_real_clock_harnesses_that_overlap_leave_the_loop_as_it_was() -> None:
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+    first, second = harness(REAL, clock="real"), harness(REAL, clock="real")
+
+    await first.__aenter__()
+    await second.__aenter__()
+    await first.__aexit__(None, None, None)
+    await second.__aexit__(None, None, None)
+
+    assert loop.get_task_factory() is before
+
+
 async def test_on_a_real_clock_waiting_has_an_end_as_well() -> None:
     @stage
     async def endless(number: int) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
+from flowq.errors import UsageError
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
 from flowq.testing.exploration.attempt import Trial
 from flowq.testing.exploration.case import Case
-from flowq.testing.exploration.random_faults import SURVIVABLE, random_faults
+from flowq.testing.exploration.random_faults import ALL, SURVIVABLE, random_faults
 from flowq.testing.exploration.story import Story
 from flowq.testing.faults import Fault
 from flowq.testing.pipeline_harness import Harness
@@ -84,7 +85,7 @@ async def explore(
         `await h.drain()`, assertions. Losses, doubles and what is left behind are checked without it.
     seeds: how many seeds are tried (200).
     start_seed: the first of them (0).
-    faults: the kinds of faults (`SURVIVABLE`: those that change no result of a correct pipeline).
+    faults: the kinds of faults (`SURVIVABLE`: those that change no result of a correct pipeline); none for no faults.
     size: how much input `build` feeds at first. It is then called as `build(h, size)`, and smaller sizes are tried
         when it fails (none).
     workers: how many workers run the pipeline (2).
@@ -93,7 +94,8 @@ async def explore(
     redis: the URL of a server, as the harness takes it (a fake one).
     on_progress: called after each seed with what has been tried so far (not called).
 
-    Raises Found, and whatever the harness raises for a pipeline that it cannot run.
+    Raises Found, UsageError for no seeds and for what is no kind of fault, and whatever the harness raises for a
+    pipeline that it cannot run.
 
     >>> import asyncio, flowq
     >>> @flowq.stage
@@ -110,9 +112,10 @@ async def explore(
     5
     """
     __tracebackhide__ = True
+    _check_options(seeds, faults, resources)
     trial = Trial(pipeline, build, resources, start, redis)
     report, began = Report(pipeline.name), time.perf_counter()
-    with _quiet():
+    with _QUIET:
         for seed in range(start_seed, start_seed + seeds):
             drawn = random_faults(pipeline.plan, seed, faults)
             attempt = await trial.attempt(Case(seed, drawn, workers=workers, size=size))
@@ -128,12 +131,41 @@ async def explore(
     return report
 
 
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Without logs: they would be those of hundreds of runs in which things go wrong on purpose."""
-    before = logging.root.manager.disable
-    logging.disable()
-    try:
-        yield
-    finally:
-        logging.disable(before)
+class _Quiet:
+    """Without logs: they would be those of hundreds of runs in which things go wrong on purpose.
+
+    One for all explorations: tasks and threads may explore at once, and end in any order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._n_inside = 0
+        self._before = logging.NOTSET
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._n_inside += 1
+            if self._n_inside == 1:
+                self._before = logging.root.manager.disable
+                logging.disable()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                logging.disable(self._before)
+
+
+_QUIET = _Quiet()
+
+
+def _check_options(seeds: int, faults: Collection[type[Fault]], resources: object) -> None:
+    if seeds < 1:
+        raise UsageError(f"an exploration of {seeds} seeds shows nothing", hint="seeds=200")
+    if isinstance(faults, type):
+        raise UsageError("faults= takes the kinds of faults in a list", hint=f"faults=[{faults.__name__}]")
+    for kind in faults:
+        if kind not in ALL:
+            raise UsageError(f"faults=: {kind!r} is not a kind of fault", hint="faults=[Crash, Restart]")
+    if not callable(resources):
+        raise UsageError("resources= takes a function", hint="resources=lambda: {client: FakeClient()}")

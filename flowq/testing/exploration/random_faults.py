@@ -47,7 +47,7 @@ def random_faults(plan: Plan, seed: int, kinds: Collection[type[Fault]] = SURVIV
     named = {kind.__name__: kind for kind in kinds}
     drawn_from = sorted(name for name, kind in named.items() for _ in range(_CRASHES if kind is Crash else 1))
     faults: list[Fault] = []
-    for _ in range(random.choice(_HOW_MANY)):
+    for _ in range(random.choice(_HOW_MANY) if drawn_from else 0):
         kind = named[random.choice(drawn_from)]
         fault = _DRAWING[kind](random, random.choice(stages))
         if isinstance(fault, Duplicate | LostReply) and plan.shards > 1:

@@ -16,7 +16,7 @@ from flowq.testing.recording.recording_file import Record, Recording, line_of, w
 
 
 class Recorder:
-    """Takes down one run of a pipeline. Messages are typed values; a message that its stage cannot read is left out.
+    """Takes down one run of a pipeline. Messages are typed values; what cannot be encoded is left out.
 
     The order in which stages handle their messages is left out as well: it depends on the seed.
     """
@@ -48,7 +48,8 @@ class Recorder:
         """
         if (record := self._accepted(stage, message)) is None:
             return
-        returned = [self._output(stage, output) for output in outputs]
+        taken = (self._output(stage, output) for output in outputs)
+        returned = [output for output in taken if output is not None]
         lines = [{"stage": stage, **record, "returned": returned}]
         if self._plan.stage(stage).batch:
             lines = [{"stage": stage, **record}, *({"stage": stage, "returned": [output]} for output in returned)]
@@ -71,13 +72,13 @@ class Recorder:
         except EncodeError:
             return None
 
-    def _output(self, stage: str, value: Any) -> Record:
+    def _output(self, stage: str, value: Any) -> Record | None:
         try:
             (written,) = self._stage(stage).write_outputs([value])
             return self._record(written, self._stage(stage).stage.emits)
         except EncodeError:  # sent by `ctx.emit`, to a stage that accepts it
             accepting = (self._accepted(each.name, value) for each in self._plan.consumers)
-            return next(record for record in accepting if record is not None)
+            return next((record for record in accepting if record is not None), None)
 
     def _record(self, written: Written, types: Sequence[Any]) -> Record:
         record = {"type": written.tag} if written.tag else {}

@@ -38,10 +38,13 @@ class Recording:
     def read(cls, file: Path) -> Recording:
         """Read a file. Raises UsageError, which names the line, for one that is neither of the two."""
         try:
-            lines = file.read_text("utf-8").splitlines()
+            with file.open(encoding="utf-8") as text:  # splitlines() would end a line at U+2028 as well
+                lines = [line.removesuffix("\n") for line in text]
         except OSError as error:
             hint = "record it: async with harness(pipeline) as h: h.record(file)"
             raise UsageError(f"{file} cannot be read: {error.strerror}", hint=hint) from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{file} is not text in UTF-8", hint="record it again") from None
         records = list(_records(file, lines))
         if not records:
             raise UsageError(f"{file} is empty", hint="record it again")

@@ -26,7 +26,10 @@ class FakeServer:
         self._clock = now
         self._written_at: float | None = None  # while writes are repeated
         self._is_closed = False
-        self._engine = _idle.pop() if _idle else _Engine()
+        try:
+            self._engine = _idle.pop()  # in one step: threads may open servers at once
+        except IndexError:
+            self._engine = _Engine()
         self._engine.database.now = self.now
 
     def now(self) -> float:
