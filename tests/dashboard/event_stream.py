@@ -16,6 +16,11 @@ class SeenEvent:
     id: str
     data: Any
 
+    @property
+    def number(self) -> int:
+        """Its place among all that the server has sent; all pages get the same."""
+        return int(self.id.partition("-")[2])
+
 
 def events_in(lines: Iterable[bytes]) -> Iterator[SeenEvent]:
     """The events of a stream; comments are left out. Any line end counts, as the standard says."""

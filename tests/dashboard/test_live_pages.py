@@ -141,6 +141,8 @@ window.hide = hidden => { window.isHidden = hidden; document.dispatchEvent(new E
 def test_a_hidden_tab_gives_its_connection_back_and_opens_it_when_it_is_seen(served: WebPage, page: Page) -> None:
     page.add_init_script(HIDING)
     live(page, served)
+    waiting = page.locator('[data-live="s.fetch.waiting"]').first
+    before = int(waiting.inner_text())
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/events")):
         page.evaluate("hide(true)")
     with page.expect_request("**/events"):
@@ -148,6 +150,7 @@ def test_a_hidden_tab_gives_its_connection_back_and_opens_it_when_it_is_seen(ser
 
     push(served, "https://example.org/d")
     expect(page.locator("#conn")).to_have_text("Live")
+    expect(waiting).to_have_text(str(before + 1))  # and the next test does not meet a number that is on its way
 
 
 def test_a_page_says_that_redis_is_gone(page: Page) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 import pytest
 import redis
 
-from tests.dashboard.event_stream import SeenEvent, events_in
+from tests.dashboard.event_stream import events_in
 from tests.dashboard.pipelines import LAB
 from tests.dashboard.web_page import WebPage
 from tests.integration.flowq_process import wait_until
@@ -37,15 +37,11 @@ def looks_while_open(page: WebPage, n_pages: int, n_events: int) -> tuple[int, i
     """The looks during some events of the first of so many pages, and the events."""
     with ExitStack() as stack:
         streams = [events_in(stack.enter_context(page.open("GET", EVENTS))) for _ in range(n_pages)]
-        newest = max(number_of(next(events)) for events in streams)
-        first = next(event for event in streams[0] if number_of(event) > newest)
+        newest = max(next(events).number for events in streams)
+        first = next(event for event in streams[0] if event.number > newest)
         before = looks(page)
         *_, last = islice(streams[0], n_events)
-        return looks(page) - before, number_of(last) - number_of(first)
-
-
-def number_of(event: SeenEvent) -> int:
-    return int(event.id.partition("-")[2])
+        return looks(page) - before, last.number - first.number
 
 
 def test_twenty_pages_cost_redis_what_one_does(unwatched: WebPage) -> None:

@@ -50,6 +50,7 @@ def test_the_page_shows_what_each_worker_does_and_how_it_died(slow: WebPage, pag
     expect(page.locator(".empty .cli code")).to_have_text("flowq run slow")
 
     worker = slow.project.start("run", "slow")
+    reloaded(page, 'section:has-text("Keys on hold"):has-text("held.test")', 1)
     expect(reloaded(page, ".slotrow .on", 2).locator(".slotrow .num")).to_have_text("2 of 3")
     expect(page.locator(".slotrow rect")).to_have_count(3)
     expect(page.locator(".sub").first).to_have_text("1 alive · 3 slots in all")

@@ -99,17 +99,19 @@ async def test_a_run_that_starts_while_memory_is_full_drains_the_pipeline(
 
 @asynccontextmanager
 async def loading(server: DurableServer) -> AsyncIterator[None]:
-    """A server that is read back from disk slowly; the block begins while it is, and ends when it has been."""
+    """A server that is read back from disk slowly: from the beginning of the block until its end."""
     with server.client() as client, client.pipeline(transaction=False) as pipe:
         for n in range(12_000):
             pipe.set(f"ballast:{n}", n)
         pipe.execute()
     server.kill()
-    server.options = (*server.options, "--key-load-delay", "150")
+    server.options = (*server.options, "--key-load-delay", "500")  # microseconds; it listens at every 1024th key
     starting = asyncio.create_task(asyncio.to_thread(server.start))
     await eventually(lambda: is_loading(server))
     yield
     assert is_loading(server), "it was over too soon to show anything"
+    with server.client() as client:
+        client.config_set("key-load-delay", 0)
     await starting
 
 

@@ -35,7 +35,7 @@ lab = Pipeline("lab", parse >> store)
 AFTER = BEFORE.replace("parse", "tidy")  # another length: Python goes by time and size
 
 
-pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", FLOWQ_LEASE="2s", COLUMNS="100")
+pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", COLUMNS="100")
 
 
 @pytest.fixture(autouse=True)

@@ -69,7 +69,7 @@ async def lines() -> AsyncIterator[Item]:
 SHORTER = BEFORE.replace("parse >> store", "store")
 
 
-pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", FLOWQ_LEASE="2s", COLUMNS="110")
+pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", COLUMNS="110")
 
 
 @pytest.fixture

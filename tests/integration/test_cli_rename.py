@@ -64,7 +64,7 @@ MERGED = PLAIN.replace("lab =", TIDY).replace("numbers >> parse >> store", "numb
 N = 40
 DEAD, DELAYED = 4, 12  # one of ten is dead; one retried, one held, one queued
 
-pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", FLOWQ_LEASE="2s", COLUMNS="160")
+pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", COLUMNS="160")
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ lab = Pipeline("lab", parse >> price >> store)
 """
 
 
-pytestmark = pytest.mark.project({"lab": OLD}, redis="bundled", FLOWQ_LEASE="2s")
+pytestmark = pytest.mark.project({"lab": OLD}, redis="bundled")
 
 
 def push(project: Project, first: int) -> None:

@@ -18,6 +18,7 @@ COUNT = """
     from flowq import Pipeline, Reject, source, stage
 
     PAUSE_SECONDS = float(os.environ.get("PAUSE_SECONDS", "0"))
+    TOGETHER = int(os.environ.get("TOGETHER", "0"))  # the number of processes that wait for each other
 
 
     @source
@@ -27,6 +28,9 @@ COUNT = """
 
     @stage(concurrency=1)
     def work(number: int) -> str:
+        Path(f"{os.getpid()}.works").touch()
+        while len(list(Path().glob("*.works"))) < TOGETHER:
+            time.sleep(0.01)
         time.sleep(PAUSE_SECONDS)
         if number < 0:
             raise Reject("negative")
@@ -53,9 +57,9 @@ class Counting:
     def __init__(self, project: Project) -> None:
         self.project = project
 
-    def run(self, *options: str, n: int = 20, bad: int = 0, pause_seconds: float = 0) -> FlowqProcess:
+    def run(self, *options: str, n: int = 20, bad: int = 0, pause_seconds: float = 0, **variables: str) -> FlowqProcess:
         arguments = ("-a", f"n={n}", "-a", f"bad={bad}", "--json")
-        return self.project.run("run", "count", *arguments, *options, PAUSE_SECONDS=str(pause_seconds))
+        return self.project.run("run", "count", *arguments, *options, PAUSE_SECONDS=str(pause_seconds), **variables)
 
     @property
     def shown(self) -> list[tuple[int, int]]:
@@ -112,7 +116,7 @@ class TestWhere:
         assert counting.shown == [(number, run.pid) for number in range(20)]
 
     def test_workers_share_the_work_and_the_source_runs_once(self, counting: Counting) -> None:
-        run = counting.run("--workers", "3", n=150, pause_seconds=0.03)
+        run = counting.run("--workers", "3", n=150, TOGETHER="3")
 
         assert run.wait() == 0
         assert counting.numbers == list(range(150))
