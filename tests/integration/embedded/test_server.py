@@ -91,11 +91,11 @@ class TestTheServer:
         with EmbeddedRedis.acquire(folder) as server:
             client(server.url).eval("for key = 1, 6000 do redis.call('SET', key, 'x') end", 0)
         wait_until(lambda: not alive(server.pid))
-        slow = f'#!/bin/sh\nexec {find_server_binary()} "$@" --key-load-delay 200\n'  # 1.2 s or more in all
+        slow = f'#!/bin/sh\nexec {find_server_binary()} "$@" --key-load-delay 400\n'  # 2.4 s or more in all
         monkeypatch.setenv("FLOWQ_REDIS_SERVER", executable(tmp_path / "slow-redis", slow))
         began = time.monotonic()
-        with EmbeddedRedis.acquire(folder, start_timeout_seconds=0.75) as server:
-            assert time.monotonic() - began > 1.2
+        with EmbeddedRedis.acquire(folder, start_timeout_seconds=2) as server:
+            assert time.monotonic() - began > 2.4
             assert client(server.url).dbsize() == 6000
 
     def test_data_of_a_newer_redis_is_an_error_saying_so(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
