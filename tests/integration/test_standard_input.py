@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -41,6 +42,11 @@ def got(stderr: str) -> list[int]:
     return sorted(int(line.split()[1]) for line in stderr.splitlines() if line.startswith("got "))
 
 
+def n_settled(project: Project) -> int:
+    n: int = json.loads(project.flowq("status", "pipe", "--json").stdout)["stages"]["store"]["ok"]
+    return n
+
+
 def test_what_is_piped_into_a_run_is_handled_whole(project: Project) -> None:
     run = project.flowq("run", "pipe", "--json", stdin="".join(f'{{"n":{n}}}\n' for n in range(500)))
 
@@ -61,7 +67,8 @@ def test_a_line_that_comes_slowly_does_not_wait_for_the_next_and_a_dead_reader_l
         for n in range(3):
             run.stdin.write(b'{"n":%d}\n' % n)
         run.stdin.flush()
-        wait_until(lambda: got(log.read_text()) == [0, 1, 2])
+        wait_until(lambda: n_settled(project) == 3)
+        assert got(log.read_text()) == [0, 1, 2]
         (worker,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[-1:]
         os.kill(int(worker), signal.SIGKILL)
         assert run.wait(60) != 0

@@ -54,7 +54,7 @@ def test_an_answer_without_the_header_waits_for_the_default() -> None:
 
 
 def test_a_date_is_as_far_away_as_it_says() -> None:
-    assert 28 < retry_after(formatdate(time.time() + 30, usegmt=True)) <= 30
+    assert 590 < retry_after(formatdate(time.time() + 600, usegmt=True)) <= 600
 
 
 @pytest.mark.parametrize("zone", ["UTC0", "JST-9", "EST5"])
