@@ -80,7 +80,7 @@ async def redis(dialer: Dialer) -> AsyncIterator[Command]:
     link = Link(dialer)
 
     async def send(*command: Any) -> Any:
-        return await link.call(*command, timeout_seconds=5.0)
+        return await link.call(*command, timeout_seconds=60)
 
     yield send
     await link.close()

@@ -128,7 +128,7 @@ async def refused_commands(script: Script, case: Case, server: Server, keys: Key
             stack.push_async_callback(each.close)
 
         async def command(*words: Any) -> Any:
-            return await direct.call(*words, timeout_seconds=5.0)
+            return await direct.call(*words, timeout_seconds=60)
 
         await case(Lab(worker, other, keys, command))
     call = watcher.call()
@@ -138,7 +138,7 @@ async def refused_commands(script: Script, case: Case, server: Server, keys: Key
         server.permit(keys, without=without)
         before, link, is_refused = server.put_back(keys, watcher.before), Link(UrlDialer(server.limited_url)), False
         try:
-            is_refused = await link.call(*call, timeout_seconds=5.0) == LEAVES_IT_TO_PUBLISH
+            is_refused = await link.call(*call, timeout_seconds=60) == LEAVES_IT_TO_PUBLISH
         except BrokerRefused:
             is_refused = True
         finally:

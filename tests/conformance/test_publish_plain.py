@@ -142,7 +142,7 @@ async def test_all_of_a_call_is_stored_once_however_near_the_largest_id_is(
     broker, link = Broker(real_dialer, keys), Link(real_dialer)
     try:
         edge, delayed, last_id = keys.edge(IN), keys.delayed(IN), f"{LARGEST}-{LARGEST - room}"
-        await link.call(b"XADD", edge, last_id, b"b", b"from the end", timeout_seconds=5.0)
+        await link.call(b"XADD", edge, last_id, b"b", b"from the end", timeout_seconds=60)
         messages = [output(IN, b"%d" % i) for i in range(4)]
 
         published = await Publishing(broker).publish(IN, messages, token="t")
@@ -220,7 +220,7 @@ class Twin:
         self._publish = Publish(self._broker, path)
 
     async def redis(self, *command: Any) -> Any:
-        return await self._link.call(*command, timeout_seconds=5.0)
+        return await self._link.call(*command, timeout_seconds=60)
 
     async def spoil(self, what: Spoiled) -> None:
         keys = self.keys

@@ -157,13 +157,13 @@ async def test_an_entry_of_another_program_is_put_back_unchanged(broker: Broker)
     plan = numbers(0)
     link = broker.link()
     stream = broker.keys.edge(">checked")
-    await link.call(b"XADD", stream, b"*", b"b", b"not a number", b"colour", b"red", timeout_seconds=5)
+    await link.call(b"XADD", stream, b"*", b"b", b"not a number", b"colour", b"red", timeout_seconds=60)
     await work_off(plan, broker)
     inspector = Inspector(plan, broker)
 
     assert await inspector.retry_dead_letters() == {"checked": 1}
 
-    ((_, fields),) = await link.call(b"XRANGE", stream, b"-", b"+", timeout_seconds=5)
+    ((_, fields),) = await link.call(b"XRANGE", stream, b"-", b"+", timeout_seconds=60)
     kept = dict(zip(fields[::2], fields[1::2], strict=True))
     assert (kept[b"b"], kept[b"colour"]) == (b"not a number", b"red")
     await link.close()

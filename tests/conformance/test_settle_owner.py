@@ -85,7 +85,7 @@ async def test_a_connection_after_a_failover_settles_no_batch_read_before_it(red
     for dialer in (old, new):
         link = Link(dialer)
         for n in (b"1", b"2"):
-            await link.call(b"XADD", keys.edge(IN), n + b"-1", b"h", b"m%b - - 0" % n, b"b", n, timeout_seconds=5.0)
+            await link.call(b"XADD", keys.edge(IN), n + b"-1", b"h", b"m%b - - 0" % n, b"b", n, timeout_seconds=60)
         await link.close()
     for name in ("first", "second"):  # as the replica has it: both are signed on, and nothing has been read
         await (await Worker.sign_on(new, keys, name)).close()
@@ -101,7 +101,7 @@ async def test_a_connection_after_a_failover_settles_no_batch_read_before_it(red
     await other.settle(*[done(delivery, output(OUT, delivery.body)) for delivery in given])
 
     link = Link(new)
-    entries = await link.call(b"XRANGE", keys.edge(OUT), b"-", b"+", timeout_seconds=5.0)
+    entries = await link.call(b"XRANGE", keys.edge(OUT), b"-", b"+", timeout_seconds=60)
     assert [fields[3] for _, fields in entries] == [b"1", b"2"]
     for end in (link, worker, other):
         await end.close()

@@ -240,7 +240,7 @@ from flowq.world import REAL
 
 async def main() -> None:
     link = Link(UrlDialer(sys.argv[1]))
-    async def who(): return await link.call(b"GET", b"who", timeout_seconds=5)
+    async def who(): return await link.call(b"GET", b"who", timeout_seconds=60)
     for _ in sys.stdin:
         print((await retry_until_available(REAL, who, what="asking")).decode(), flush=True)
     await link.close()

@@ -86,7 +86,7 @@ class Lab:
         """Send one command to the server itself."""
         link = Link(self.dialer)
         try:
-            return await link.call(*command, timeout_seconds=5.0)
+            return await link.call(*command, timeout_seconds=60)
         finally:
             await link.close()
 
