@@ -16,6 +16,7 @@ from flowq.broker.runs import Runs
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.letter import content_of, json_or
 from flowq.delivery.edge import inlet_of
+from flowq.delivery.history import replayed
 from flowq.delivery.message import Header
 from flowq.delivery.stored import entry_ms
 from flowq.errors import UsageError
@@ -73,7 +74,7 @@ class Kept:
             if dry_run or not chosen:
                 n += len(chosen)
             else:
-                flat = [word for kept in chosen for word in (kept.id, kept.header.replayed().encode())]
+                flat = [word for kept in chosen for word in (kept.id, replayed(kept.header).encode())]
                 names = [shard.keys.stats, shard.keys.kept(name), shard.keys.edge(edge)]
                 n += await shard.script(scripts.PUT_BACK_KEPT, names, edge, *flat)
             if n == limit:

@@ -1,4 +1,4 @@
-"""The earlier deaths of a message that was retried from the dead letters, carried in its header."""
+"""The earlier deaths of a message that was put back to run again, carried in its header."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class Death(NamedTuple):
     died_ms: int
     attempts: int
     error: str
+
+
+def was_put_back(header: Header) -> bool:
+    """Whether a message was a dead letter or kept, and runs again."""
+    return bool(header.past)
 
 
 def deaths_of(header: Header) -> tuple[Death, ...]:
@@ -50,5 +55,18 @@ def put_back(header: Header, death: Death) -> Header:
     (1, ['ValueError: no'])
     """
     deaths = (*deaths_of(header), death._replace(error=death.error[:_LONGEST_ERROR]))[-_MOST_DEATHS:]
+    return _again(header, deaths)
+
+
+def replayed(header: Header) -> Header:
+    """The header with which a kept message runs again. Its deaths, often none, tell that it is no new message.
+
+    >>> was_put_back(Header("b7", "a1", "a1", 1)), was_put_back(replayed(Header("b7", "a1", "a1", 1)))
+    (False, True)
+    """
+    return _again(header, deaths_of(header))
+
+
+def _again(header: Header, deaths: tuple[Death, ...]) -> Header:
     past = urlsafe_b64encode(orjson.dumps([tuple(each) for each in deaths])).decode()
     return replace(header.replayed(), past=past)

@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 import flowq
+from flowq.broker.migration.resharding import Resharding
 from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.kept import Kept
+from flowq.dead_letters.selection import Selection
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Header
 from flowq.delivery.placement import cell_of_hash, cells, shard_of
@@ -85,6 +89,31 @@ async def test_entries_of_other_programs_are_handled_once_where_they_live(lab: L
     assert summary.drained
     assert seen == Counter(range(MESSAGES))
     assert all(balance.adds_up for balance in summary.stages.values())
+
+
+async def test_what_is_put_back_after_the_number_of_shards_has_changed_is_no_duplicate_of_itself(lab: Lab) -> None:
+    seen, unfit = Counter[int](), range(0, MESSAGES, 2)
+    where: Any = {"redis": lab.dialer.url, "namespace": lab.namespace}
+
+    @flowq.stage(dedup=flowq.Dedup(str, scope="forever"), keep=100)
+    async def take(number: int) -> None:
+        if number in unfit:
+            raise flowq.Reject("not yet")
+        seen[number] += 1
+
+    whole, divided = flowq.Pipeline("back", take), flowq.Pipeline("back", take, shards=SHARDS)
+    async with flowq.Publisher(whole, **where) as publisher:
+        await publisher.push_many(take, range(MESSAGES))
+    await flowq.run(whole, **where)
+    broker, unfit = with_shards(Broker(lab.dialer, lab.broker(divided).keys), SHARDS), range(0)
+    assert (await Resharding(broker, divided.plan).carry_out()).values > 0
+
+    await DeadLetters(divided.plan, broker).put_back(Selection())
+    await Kept(divided.plan, broker, "take").replay()
+    await close_shards(broker)
+    await flowq.run(divided, **where)
+
+    assert seen == Counter({number: 1 + number % 2 for number in range(MESSAGES)})
 
 
 async def test_what_cannot_be_read_becomes_a_dead_letter_of_shard_0(lab: Lab) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.edge import inlet_of, is_crossing
+from flowq.delivery.history import was_put_back
 from flowq.delivery.message import GARBLED, MISSING, Arrival, Delivery, Row
 from flowq.delivery.settlement import Output, Settled, Succeeded
 from flowq.errors import DecodeError
@@ -25,6 +26,9 @@ class PassingConsumer(GatedConsumer):
 
     What lives elsewhere is settled with itself as its only output, before its handler is called. It is not kept for a
     replay here, and its body stays in the claim store: it has not come to its end.
+
+    What was put back to run again stays, even if it lives elsewhere since the number of shards has changed: there its
+    value has been seen, and it would be dropped as a duplicate of itself.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class PassingConsumer(GatedConsumer):
 
     async def _output_of(self, delivery: Delivery) -> Output:
         """A message that was pushed as an output for where it lives."""
-        if delivery.header_bytes in (MISSING, GARBLED):
+        if delivery.header_bytes in (MISSING, GARBLED) or was_put_back(delivery.header):
             return Output(delivery.edge, b"", b"")
         try:
             edge, value = self._placing.place_of(await redeem(self._claims, delivery), self._here)
