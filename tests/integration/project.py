@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 from tests.integration.flowq_process import FLOWQ, LONGEST_SECONDS, FlowqProcess
 from tests.integration.marked_processes import MarkedProcesses
@@ -101,8 +102,9 @@ class Project:
         """Write a pipeline of this name, or the file of this path; the text may be indented."""
         file = self.folder / (name if "." in name else f"pipelines/{name}.py")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(dedent(text).lstrip("\n"))
-        return file
+        whole = self.folder / f".{uuid4().hex}.written"  # else a run that reloads could meet half of a text
+        whole.write_text(dedent(text).lstrip("\n"))
+        return whole.replace(file)
 
     def start(self, *arguments: str, **variables: str) -> FlowqProcess:
         """Start a command line."""

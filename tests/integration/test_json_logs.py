@@ -33,7 +33,7 @@ def in_thread(number: int, ctx: Context) -> int:
     log.warning("in a thread", extra={"its_id": ctx.message_id})
     return number
 
-@stage(batch=3, linger=5.0, retry=Retry(attempts=1))
+@stage(batch=3, linger=60.0, retry=Retry(attempts=1))
 async def together(numbers: list[int]) -> None:
     try:
         1 / 0

@@ -26,10 +26,17 @@ class Record:
         assert sum(self.handled.values()) <= inputs + reruns
 
 
-def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10, dedup: str | None = None) -> Pipeline:
+def recorded(
+    record: Record,
+    *,
+    seconds: float = 0.0,
+    concurrency: int = 10,
+    dedup: str | None = None,
+    lasts_until: asyncio.Event | None = None,
+) -> Pipeline:
     """Two stages that write down what they see; the first takes so many seconds for each message.
 
-    `dedup`: by which field the last one deduplicates.
+    `dedup`: by which field the last one deduplicates. `lasts_until`: what message 0 waits for, so that a run lasts.
     """
 
     @stage(concurrency=concurrency)
@@ -37,6 +44,8 @@ def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10, ded
         record.handled[item.n] += 1
         if seconds:
             await asyncio.sleep(seconds)
+        if lasts_until and item.n == 0:
+            await lasts_until.wait()
         return item
 
     @stage(dedup=dedup)
