@@ -228,14 +228,19 @@ async def test_that_a_primary_has_no_replica_is_believed_when_another_node_says_
         primary = six.owner(key_slot(b"lab"))
         dialer = ClusterDialer(six.url, "lab")
         address_of = {node.port: node for node in six.nodes}
-        (held,) = [held for held in primary.call("CLUSTER", "SLOTS") if held[2][1] == primary.port]
+
+        def replica_ports() -> list[int]:
+            (held,) = [held for held in primary.call("CLUSTER", "SLOTS") if held[2][1] == primary.port]
+            return [port for _, port, *_ in held[3:]]
 
         async def is_seen() -> bool:
             return not await dialer.has_no_replica()
 
+        await eventually(replica_ports)
         await eventually(is_seen)  # by all nodes: the one that is asked may learn of it last
 
-        address_of[held[3][1]].kill()
+        (port,) = replica_ports()
+        address_of[port].kill()
 
         await eventually(dialer.has_no_replica)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 
 import pytest
 
@@ -17,8 +16,6 @@ from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 
 ROUND_TRIP_SECONDS = 0.2
 CONCURRENCY = 10
-CABLE_OUT_SECONDS = 9.0  # a read waits 2 s for messages and then 5 s for its reply: by then it has been given up
-LONGEST_RECOVERY_SECONDS = 10.0
 
 
 @pytest.mark.parametrize("leases", [0.9, 2.0])
@@ -85,13 +82,11 @@ async def test_a_machine_whose_cable_is_pulled_is_found_again(
             await eventually(lambda: len(record.arrived) == 50)
             async with outage(caplog):
                 network.pull_cable(0)
-                await asyncio.sleep(CABLE_OUT_SECONDS)
+                await eventually(lambda: "is not available" in caplog.text)  # its connection has been given up
                 network.plug_cable(0)
-                back_at = time.monotonic()
             pusher = Lab.at(node.url, unique_namespace)
             await pusher.push(pipeline, "first", *items(100)[50:])
-            await eventually(lambda: len(record.arrived) == 100, seconds=LONGEST_RECOVERY_SECONDS)
-            assert time.monotonic() - back_at < LONGEST_RECOVERY_SECONDS
+            await eventually(lambda: len(record.arrived) == 100)
             await pusher.close()
         await lab.close()
 
