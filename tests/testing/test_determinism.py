@@ -44,7 +44,7 @@ async def fetch(page: Page, context: flowq.Context) -> Page:
     return page
 
 
-@flowq.stage
+@flowq.stage(place="spread")
 def parse(page: Page) -> list[Page]:
     """In a thread, which takes as long as the test wants."""
     time.sleep(delays.pop() if delays else 0.0)
@@ -57,11 +57,12 @@ async def store(pages: list[Page]) -> None:
 
 
 PIPELINE = flowq.Pipeline("pages", fetch >> parse >> store)
+DIVIDED = flowq.Pipeline("pages", fetch >> parse >> store, shards=4)
 
 
-async def trace_of(seed: int) -> str:
-    async with testing.harness(PIPELINE, seed=seed, faults=FAULTS, workers=2) as h:
-        await h.feed(fetch, *[Page(n=n) for n in range(12)])
+async def trace_of(seed: int, pipeline: flowq.Pipeline = PIPELINE, n_pages: int = 12) -> str:
+    async with testing.harness(pipeline, seed=seed, faults=FAULTS, workers=2) as h:
+        await h.feed(fetch, *[Page(n=n) for n in range(n_pages)])
         await h.drain()
         return str(h.trace)
 
@@ -72,6 +73,14 @@ async def test_the_same_seed_leads_to_the_same_events_and_another_seed_to_others
     assert "crash" in first
     assert await trace_of(1) == first
     assert await trace_of(2) != first
+
+
+async def test_the_same_seed_leads_to_the_same_events_also_between_shards() -> None:
+    """Objects of each run have other addresses, by which a set of them is ordered."""
+    first = await trace_of(1, DIVIDED, n_pages=60)
+
+    assert "apply" in first
+    assert await trace_of(1, DIVIDED, n_pages=60) == first
 
 
 async def test_how_long_a_thread_takes_does_not_matter() -> None:

@@ -197,8 +197,9 @@ class Forwarder:
             for each in self._channels.values():
                 if (link := each.link_to_look_over()) is not None:
                     by_link[link].append(each)
-            for link in by_link.keys() - self._looking:  # one that does not answer delays no other
-                tasks.create_task(self._look(link, by_link[link]))
+            for link, channels in by_link.items():  # in this order: that of a set would differ from run to run
+                if link not in self._looking:  # one that does not answer delays no other
+                    tasks.create_task(self._look(link, channels))
             await self._trim()
             await self._world.pause(_LOOK_SECONDS)
 

@@ -79,7 +79,7 @@ class NodeLinks:
 
     async def close(self) -> None:
         """Close all of them."""
-        links = {*self._of_node.values(), *self._of_shard.values()}
+        links = dict.fromkeys((*self._of_node.values(), *self._of_shard.values()))
         self._of_node.clear()
         self._of_shard.clear()
         for link in links:
