@@ -120,23 +120,27 @@ async def test_on_a_real_clock_the_same_takes_its_time(redis: str | None) -> Non
 
 
 async def test_on_a_real_clock_the_test_runs_beside_the_workers() -> None:
-    ticks = 0
+    has_begun, has_ticked = asyncio.Event(), asyncio.Event()
 
     async def tick() -> None:
-        nonlocal ticks
-        while True:
+        await has_begun.wait()
+        for _ in range(10):
             await asyncio.sleep(0.01)
-            ticks += 1
+        has_ticked.set()
+
+    @stage
+    async def wait(number: int) -> int:
+        has_begun.set()
+        await has_ticked.wait()
+        return number
 
     ticking = asyncio.create_task(tick())
-    async with harness(REAL, clock="real") as h:
-        await h.feed(retried, 1)
+    async with harness(Pipeline("p", wait >> keep), clock="real") as h:
+        await h.feed(wait, 1)
         await h.advance(seconds=0.1)
         await h.drain()
         h.expect(keep).exactly([1])
-    ticking.cancel()
-
-    assert ticks > 10
+    await ticking
 
 
 async def test_on_a_real_clock_a_worker_that_crashes_is_replaced() -> None:

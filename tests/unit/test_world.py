@@ -12,7 +12,7 @@ from flowq.broker.message_ids import MessageIds, new_run_id, new_worker_name
 from flowq.runtime.identity import Identity
 from flowq.world import ALPHABET, REAL, World
 
-SAFETY_SECONDS = 10.0
+SAFETY_SECONDS = 60.0
 
 
 class Repeating(World):
