@@ -120,7 +120,7 @@ def test_the_reply_to_a_cancelled_call_answers_none_of_the_next(redis_server: Se
             link = Link(UrlDialer(relay.url))
             await link.call(b"PING", timeout_seconds=SAFETY_SECONDS)
             before = relay.bytes_from_clients
-            cancelled = asyncio.ensure_future(link.call(b"BLPOP", b"nothing", 0.05, timeout_seconds=SAFETY_SECONDS))
+            cancelled = asyncio.ensure_future(link.call(b"BLPOP", b"nothing", 1, timeout_seconds=SAFETY_SECONDS))
             waiting = [
                 asyncio.ensure_future(link.call(b"ECHO", str(n), timeout_seconds=SAFETY_SECONDS)) for n in range(20)
             ]
