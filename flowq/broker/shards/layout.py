@@ -49,8 +49,8 @@ async def read_layout(broker: Broker) -> int | None:
     n_servers = _number(servers, _MOST_SERVERS) or 1
     if _number(shards, MOST_SHARDS) is not None and n_servers != _n_servers(home):
         raise WrongServers(
-            f'the shards of "{home.keys.pipeline}" are on {n_servers} servers, the Redis URL names {_n_servers(home)}',
-            hint="name the same servers in the same order",
+            f'the shards of "{home.keys.pipeline}" are on {n_servers} servers, {_n_servers(home)} are configured',
+            hint=f"name the same servers in the same order; for flowq's own, servers = {n_servers}",
         )
     return _number(shards, MOST_SHARDS)
 

@@ -52,7 +52,7 @@ def test_another_number_of_servers_is_refused_where_shards_are_on_record(folder:
 
     asyncio.run(begin(2))
 
-    with pytest.raises(WrongServers, match="are on 2 servers, the Redis URL names 3"):
+    with pytest.raises(WrongServers, match="are on 2 servers, 3 are configured"):
         asyncio.run(begin(3))
 
 
