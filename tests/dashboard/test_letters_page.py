@@ -53,6 +53,7 @@ def shop() -> Iterator[WebPage]:
         served.project.write("orders.ndjson", "\n".join(map(json.dumps, orders)))
         served.project.ok("push", "shop.read", "@orders.ndjson")
         served.project.run("run", "shop", "--drain")
+        served.process.wait_for(lambda: f"{N} letters of 3 kinds" in served.get("/p/shop/dead").text)  # all are read
         yield served
 
 
