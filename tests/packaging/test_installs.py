@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.packaging.conftest import Installed
 from tests.packaging.environments import OWN_VERSION
+from tests.ports import free_port
 
 Variables = dict[str, str]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
@@ -135,8 +135,7 @@ def test_the_extra_zstd_alone_reads_packed_files(installed: Installed, shop: Pat
 
 
 def test_the_extra_metrics_alone_serves_them(installed: Installed, shop: Path, redis: Variables) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     write(shop, "measured", MEASURED.replace("PORT", str(port)))
     command = ("flowq", "run", "measured", "--metrics", f"127.0.0.1:{port}")
     assert "got True" in installed("metrics").ok(shop, *command, **redis)
