@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -187,15 +186,14 @@ def sentinel(
 
 # A network that can part
 
-_networks = itertools.count(os.getpid() % 200)
-
 
 class Network:
     """Two machines with an address each that this process reaches, and that can be kept from reaching each other."""
 
     def __init__(self) -> None:
         self._name = f"fq{uuid4().hex[:6]}"
-        subnet = f"10.231.{next(_networks) % 250}"
+        # One of 4096: the workers of pytest have nearly the same process ids, and the same seed of `random`.
+        subnet = f"10.{231 + secrets.randbelow(16)}.{secrets.randbelow(256)}"
         self.hosts = (f"{subnet}.11", f"{subnet}.12")
         self.within = tuple(("ip", "netns", "exec", self._namespace(i)) for i in (0, 1))
         self._bridge_address = f"{subnet}.1/24"
