@@ -27,7 +27,7 @@ _DISPENSABLE = ("SISMEMBER", "SPOP", "UNLINK", "WAITAOF", "XREVRANGE")
 _WITH_SUBCOMMANDS = ("CLIENT", "CLUSTER", "MEMORY", "XGROUP", "XINFO")
 
 # Every command that flowq sends or its scripts call, once, on keys of its own.
-_PROBES = """
+_PROBES = """\
 EVAL return 0
 EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0
 CLIENT ID
@@ -92,10 +92,10 @@ XTRIM {stream} MAXLEN 9
 XACK {stream} g 1-1
 XDEL {stream} 1-1
 DEL {string} {hash} {set} {zset} {stream}
-"""
+""".splitlines()
 
-# What a pipeline with several shards needs besides, and one in a Cluster.
-_PROBES_OF_SHARDS = (["INFO", "replication"], ["WAITAOF", "0", "0", "1"])
+# What a pipeline with several shards needs besides, to move them too, and one in a Cluster.
+_PROBES_OF_SHARDS = "INFO replication", "WAITAOF 0 0 1", "ZSCAN {zset} 0"
 _PROBES_OF_CLUSTER = (["CLUSTER", "SLOTS"],)
 
 
@@ -240,11 +240,12 @@ class ServerHealth:
 
 async def _forbidden_in(broker: Broker, has_news: bool) -> Forbidden:
     """What is forbidden in one shard. `has_news`: on a server that was not asked for another shard, by all commands."""
-    commands, link = probes(broker.keys.scratch), broker.link()
+    key, link = broker.keys.scratch, broker.link()
+    commands = probes(key)
     if not has_news:
         commands = [command for command in commands if command[0] in ("SET", "GET", "DEL")]
     else:
-        commands += _PROBES_OF_SHARDS if len(broker.shards) > 1 else ()
+        commands += probes(key, _PROBES_OF_SHARDS) if len(broker.shards) > 1 else ()
         commands += _PROBES_OF_CLUSTER if isinstance(broker.dialer, ClusterDialer) else ()
     try:
         replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
@@ -296,7 +297,7 @@ def whole_acl(keys: str) -> str:
 
     Without WAITAOF, a name that Redis knows since 7.2 and refuses in a rule before.
     """
-    names = {_name_of(command) for command in (*probes(""), *_PROBES_OF_CLUSTER)} | {"INFO", "SELECT"}
+    names = {_name_of(command) for command in (*probes(""), *_PROBES_OF_CLUSTER)} | {"INFO", "SELECT", "ZSCAN"}
     return " ".join([f"~{keys}", "-@all", *map(_rule, sorted(names))])
 
 
@@ -308,7 +309,7 @@ def _name_of(command: Sequence[str]) -> str:
     return " ".join(command[: 2 if command[0] in _WITH_SUBCOMMANDS else 1])
 
 
-def probes(key: str) -> list[list[str]]:
+def probes(key: str, lines: Sequence[str] = _PROBES) -> list[list[str]]:
     """One call of each command that flowq needs, harmless and on keys that begin with `key`."""
     keys = {kind: f"{key}:{kind}" for kind in ("string", "hash", "set", "zset", "stream")}
-    return [[word.format(**keys) for word in line.split()] for line in _PROBES.strip().splitlines()]
+    return [[word.format(**keys) for word in line.split()] for line in lines]

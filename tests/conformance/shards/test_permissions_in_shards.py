@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import flowq
 from flowq.broker.inspection.health import ServerHealth, whole_acl
 from flowq.broker.keys import Keys
+from flowq.broker.migration.resharding import Resharding
 from flowq.broker.open import open_broker
 from flowq.errors import BrokerRefused
 from flowq.settings import Settings
@@ -44,7 +47,7 @@ async def test_a_run_does_not_begin_while_the_keys_of_one_shard_are_forbidden(
     assert keys.of_all_shards in named.value.hint
 
 
-@pytest.mark.parametrize("command", ["info", "evalsha", "xadd"])
+@pytest.mark.parametrize("command", ["info", "evalsha", "xadd", "zscan"])
 async def test_a_run_over_shards_does_not_begin_without_a_command_and_names_it(
     command: str, guarded: Guarded, unique_namespace: str
 ) -> None:
@@ -66,6 +69,20 @@ async def test_a_user_with_the_suggested_rules_runs_a_pipeline_over_shards_and_i
     summary = await flowq.run(PIPELINE, redis=guarded.url, namespace=unique_namespace)
 
     assert summary.stages["keep"].ok == 40
+    assert guarded.denials == []
+
+
+async def test_a_user_with_the_suggested_rules_changes_the_number_of_shards_and_is_never_refused(
+    guarded: Guarded, unique_namespace: str
+) -> None:
+    guarded.permit(*whole_acl(Keys(unique_namespace, "lab").of_all_shards).split(), *_of_new_servers(guarded))
+    async with flowq.Publisher(PIPELINE, redis=guarded.url, namespace=unique_namespace) as publisher:
+        await publisher.push_many(keep, range(40), delay=3600)
+
+    settings = Settings.of_program(redis=guarded.url, namespace=unique_namespace)
+    async with open_broker("lab", settings, SHARDS) as broker:
+        await Resharding(broker, replace(PIPELINE.plan, shards=SHARDS + 2)).carry_out()
+
     assert guarded.denials == []
 
 
