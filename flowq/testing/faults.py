@@ -10,7 +10,7 @@ from flowq.errors import UsageError, did_you_mean
 Point = Literal["read", "handler", "settle"]
 RefusedWith = Literal["OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"]
 _BETWEEN_SHARDS = ("settle_out", "publish_out", "apply", "wave", "bridge")
-_REPEATABLE = ("settle", "publish", "promote", "reclaim", "renew", "reserve", "start_run", *_BETWEEN_SHARDS)
+_REPEATABLE = ("settle", "publish", "promote", "reclaim", "renew", "reserve", *_BETWEEN_SHARDS)
 _LOSABLE = (*_REPEATABLE, "read")
 _ERRORS = get_args(RefusedWith)
 
@@ -85,9 +85,9 @@ class Crash(_AtStage):
 class LostReply(_Counted):
     """Redis does what a call asks, and the connection breaks before its reply arrives.
 
-    call: "settle", "publish", "read", "promote", "reclaim", "renew", "reserve" or "start_run"; in a pipeline with
-        several shards also "settle_out" and "publish_out" (those with messages for another shard), "apply" (what
-        arrives there), "wave" and "bridge". A read counts if its reply has messages.
+    call: "settle", "publish", "read", "promote", "reclaim", "renew" or "reserve"; in a pipeline with several shards
+        also "settle_out" and "publish_out" (those with messages for another shard), "apply" (what arrives there),
+        "wave" and "bridge". A read counts if its reply has messages.
     nth: the n-th of these calls, counted from 1.
 
     >>> print(LostReply("publish"))
@@ -272,11 +272,14 @@ Fault = (
 
 
 def _check_nth(fault: Any) -> None:
-    if fault.nth < 1:
+    if not isinstance(fault.nth, int) or fault.nth < 1:
         raise UsageError(f"{type(fault).__name__} cannot happen at time {fault.nth}", hint="nth=1 is the first time")
 
 
 def _check_seconds(fault: Any, seconds: float) -> None:
+    # Types of a test are rarely checked, and other durations may be text such as "5s".
+    if not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{type(fault).__name__} lasts a number of seconds, not {seconds!r}", hint="seconds=5")
     if not seconds > 0:
         raise UsageError(f"{type(fault).__name__} must last longer than {seconds} s", hint="seconds=5")
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
     from flowq.testing import Harness, Report
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 # Every run of pytest in an environment with flowq imports this file: what it needs of flowq is imported on first use.
 
 _MAKERS = pytest.StashKey["list[NewHarness]"]()

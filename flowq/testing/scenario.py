@@ -60,7 +60,7 @@ class Scenario:
             raise UsageError(f"a harness cannot have {self.servers} servers", hint="servers=1")
         if self.lease_seconds < SHORTEST_LEASE_SECONDS:
             raise UsageError(f"a lease of {self.lease_seconds:g} s is too short", hint='lease="15s"')
-        if self.start is not None and self.start.tzinfo is None:
+        if self.start is not None and getattr(self.start, "tzinfo", None) is None:
             raise UsageError(f"start={self.start} has no time zone", hint="datetime(2030, 1, 1, tzinfo=UTC)")
 
     def _check_faults(self) -> None:

@@ -355,6 +355,11 @@ def test_a_retry_is_expected_by_its_delay_and_hold(after: float | str | None, ho
     assert raised.error.after == 30
 
 
+def test_a_retry_may_wait_for_a_time_that_was_calculated() -> None:
+    with raises_retry(after="300ms"):
+        raise RetryLater("throttled", after=0.1 + 0.2)
+
+
 def test_a_retry_that_waits_or_holds_something_else_fails() -> None:
     later = RetryLater("throttled", after=30)
     with pytest.raises(AssertionError, match="waits 30 s, not 60 s"), raises_retry(after="1m"):

@@ -400,12 +400,15 @@ CANNOT_HAPPEN: dict[str, tuple[Callable[[], Fault], str]] = {
     "two points": (lambda: Crash("parse", before="read", after="read"), "before= or after="),
     "unknown point": (lambda: Crash("parse", before=cast("Any", "setle")), "settle"),
     "unknown call": (lambda: LostReply("setle"), "settle"),
+    "a call of no worker": (lambda: LostReply("start_run"), "settle"),
     "read twice": (lambda: Duplicate("read"), "settle"),
     "unknown error": (lambda: Refuse(cast("Any", "OOOM")), "OOM"),
     "no time": (lambda: Stall(0), "seconds=5"),
     "negative time": (lambda: Slow("parse", -1), "seconds=5"),
+    "time as text": (lambda: Stall(cast("Any", "5s")), "seconds=5"),
     "less than nothing": (lambda: Failover(forget=-1), "forget=5"),
     "at no time": (lambda: Reorder(nth=0), "nth=1"),
+    "between two times": (lambda: Reorder(nth=cast("Any", 1.5)), "nth=1"),
 }
 
 

@@ -84,9 +84,11 @@ async def test_a_real_server_keeps_all_that_is_not_the_harness_and_nothing_that_
 
 
 async def test_a_server_that_is_not_there_is_named() -> None:
-    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1") as refused:
         async with harness(PIPELINE, redis="redis://127.0.0.1:1"):
             pass
+    assert refused.value.__cause__ is None  # pytest would print all the frames of redis-py
+    assert refused.value.__suppress_context__
 
 
 # A real clock

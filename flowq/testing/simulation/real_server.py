@@ -21,6 +21,8 @@ from flowq.testing.simulation.virtual_scripts import (
 )
 from flowq.testing.simulation.virtual_server import Now, Write
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 _PER_SCAN = 1000
 
 
@@ -91,7 +93,7 @@ class RealServerConnection:
         except (redis_errors.RedisError, OSError) as error:
             raise BrokerUnavailable(
                 f"cannot reach Redis at {server.address}", hint="start one, or leave redis= out", detail=str(error)
-            ) from error
+            ) from None
 
     def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run commands in virtual time, one after the other."""
