@@ -91,3 +91,28 @@ def test_a_call_that_is_cancelled_before_its_turn_is_not_made(loop: VirtualLoop)
     loop.run(main())
 
     assert made == ["first"]
+
+
+def test_a_call_that_never_ends_does_not_hold_up_the_end_of_the_loop(loop: VirtualLoop) -> None:
+    may_end = threading.Event()
+
+    async def main() -> None:
+        given_up = asyncio.Event()
+
+        def give_up() -> None:
+            loop.executor_calls.give_up_first()
+            given_up.set()
+
+        def call() -> None:
+            loop.call_soon_threadsafe(give_up)
+            may_end.wait()
+
+        calling = asyncio.create_task(asyncio.to_thread(call))
+        await given_up.wait()
+        calling.cancel()
+
+    try:
+        loop.run(main())
+        loop.close()
+    finally:
+        may_end.set()

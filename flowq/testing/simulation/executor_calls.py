@@ -37,6 +37,11 @@ class ExecutorCalls:
         """Whether the clock must stand still: a call has not ended, and is not given up."""
         return bool(self._calls)
 
+    @property
+    def is_any_endless(self) -> bool:
+        """Whether a call that was given up has still not ended."""
+        return any(call.running is not None and not call.running.done() for call in self._given_up)
+
     def step(self) -> bool:
         """Start the first call, or deliver what it has returned. Returns whether something was delivered."""
         for call in self._given_up:

@@ -203,9 +203,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self.call_soon_threadsafe(_nothing)
 
     def close(self) -> None:
-        """End it, and the threads that it has started."""
+        """End it, and the threads that it has started, unless one has a call that may never end."""
         if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
+            self._threads.shutdown(wait=not self.executor_calls.is_any_endless, cancel_futures=True)
             self._threads = None
         super().close()
 
