@@ -87,7 +87,7 @@ def _shown(letter: DeadLetterRecord) -> str:
 def _messages(text: str, known: set[str]) -> dict[str, bytes]:
     messages: dict[str, list[str]] = {}
     current: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # splitlines() would end a line at U+2028 as well, which JSON text may contain
         if line.startswith("#"):
             words = line.split()
             current = messages.setdefault(words[2], []) if len(words) > 2 and words[2] in known else []
