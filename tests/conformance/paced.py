@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
+from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict, slot_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate, Retry
 from flowq.delivery.settlement import Postponed, decide
@@ -29,7 +29,7 @@ async def asked(limiter: Limiter, worker: Worker, *deliveries: Delivery, key: st
 def done(
     worker: Worker, delivery: Delivery, verdict: Verdict = Verdict.SUCCEEDED, *, took: float = 0.0, key: str = "a"
 ) -> Finished:
-    return Finished(key, worker.name, delivery, took, verdict)
+    return Finished(key, worker.name, slot_of(delivery.edge, delivery.entry_id), took, verdict)
 
 
 async def end(limiter: Limiter, *finished: Finished, sweep: bool = False) -> None:

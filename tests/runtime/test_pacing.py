@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,61 @@ async def test_a_key_that_must_wait_holds_no_slot_of_the_stage(lab: Lab) -> None
 
     assert sorted(others) == list(range(30))
     assert (await lab.balance(pipeline))["fetch"].ok == 60
+
+
+async def test_a_slot_is_free_again_though_a_failover_forgets_that_it_was_freed(lab: Lab) -> None:
+    slots: list[bytes] = []
+    done: list[int] = []
+
+    @stage(rate=Rate(FAST, by="host", concurrency=1))
+    async def fetch(call: Call) -> None:
+        slots.extend(await lab.command(b"ZRANGE", keys.slots("fetch"), 0, -1))
+        done.append(call.n)
+
+    pipeline = Pipeline("p", fetch)
+    keys = lab.broker(pipeline).keys
+    async with lab.running(pipeline):
+        await lab.push(pipeline, fetch, *calls(a=1))
+        await eventually(lambda: done and is_empty(lab, keys.slots("fetch")))
+        await fail_over_forgetting(lab, (b"ZADD", keys.slots("fetch"), 0, slots[0]))
+        await lab.push(pipeline, fetch, *calls(a=1))
+
+        await eventually(lambda: len(done) == 2)
+
+
+async def test_a_hold_ends_though_a_failover_forgets_that_it_has_ended(lab: Lab) -> None:
+    holds: list[bytes] = []
+    done: list[int] = []
+
+    @stage(rate=Rate(FAST, by="host"), retry=Retry(attempts=2))
+    async def fetch(call: Call) -> None:
+        if not holds:
+            holds.append(b"")
+            raise RetryLater("busy", after=0.1, hold="host")
+        holds.append(await lab.command(b"HGET", keys.hold_info("fetch"), "a") or holds[-1])
+        done.append(call.n)
+
+    pipeline = Pipeline("p", fetch)
+    keys = lab.broker(pipeline).keys
+    async with lab.running(pipeline):
+        await lab.push(pipeline, fetch, *calls(a=1))
+        await eventually(lambda: done and is_empty(lab, keys.hold_info("fetch")))
+        hold = (b"HSET", keys.hold_info("fetch"), "a", holds[1]), (b"ZADD", keys.held_until("fetch"), 1, "a")
+        await fail_over_forgetting(lab, *hold)
+        await lab.push(pipeline, fetch, *calls(a=1))
+
+        await eventually(lambda: len(done) == 2)
+
+
+async def is_empty(lab: Lab, key: str) -> bool:
+    return not await lab.command(b"EXISTS", key)
+
+
+async def fail_over_forgetting(lab: Lab, *before: tuple[Any, ...]) -> None:
+    """What workers see of a failover: their connections end, and something is again as it was before."""
+    for command in before:
+        await lab.command(*command)
+    await lab.command(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes")
 
 
 async def test_whatever_becomes_of_a_message_its_slot_is_free_again(kit: Kit) -> None:

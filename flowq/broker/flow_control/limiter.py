@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import chain
 from typing import Any, NamedTuple
 
 from flowq.broker import scripts
+from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
@@ -43,12 +44,20 @@ class Verdict(Enum):
     NOT_RUN = b"n"
 
 
-class Finished(NamedTuple):
-    """The end of a delivery that had a reservation."""
+class Started(NamedTuple):
+    """A message that may have a slot of its key, or probe it: `message` is its edge and entry id."""
 
     key: str
     worker: str
-    delivery: Delivery
+    message: str
+
+
+class Finished(NamedTuple):
+    """The end of one that had a reservation."""
+
+    key: str
+    worker: str
+    message: str
     took_seconds: float
     verdict: Verdict
 
@@ -97,7 +106,7 @@ class Limiter:
         for key, delivery in messages:
             at = (missed or {}).get((delivery.edge, delivery.entry_id))
             reserves_again = round(at * 1_000_000) if at else int(again or delivery.header.granted)
-            flat += (key, reserves_again, _slot(delivery))
+            flat += (key, reserves_again, slot_of(delivery.edge, delivery.entry_id))
         *decisions, reserved_at = await self._broker.script(
             scripts.RESERVE, self._names,
             *self._limits_of(key for key, _ in messages), worker, round(soon_seconds * 1_000_000),
@@ -128,20 +137,25 @@ class Limiter:
     async def finish(self, finished: Sequence[Finished], *, token: str = "") -> list[str]:
         """Record what has finished; those of its keys for which messages queue."""
         flat: list[Any] = []
-        for item in finished:
-            flat += (
-                item.key,
-                item.worker,
-                _slot(item.delivery),
-                round(item.took_seconds * 1_000_000),
-                item.verdict.value,
-            )
+        for *started, took_seconds, verdict in finished:
+            flat += (*started, round(took_seconds * 1_000_000), verdict.value)
         queued = await self._broker.script(
             scripts.FINISH, [*self._names, self._broker.keys.queue(self._stage)],
             *self._limits_of(item.key for item in finished), round(LONGEST_PACE_SECONDS * 1_000_000), *flat,
             token=token, caller=f"{self._name}:finish",
         )  # fmt: skip
         return [text_in(key) for key in queued]
+
+    async def started_by(self, workers: Collection[str]) -> list[Started]:
+        """What Redis takes for started by these workers: messages with slots, and those that probe a held key."""
+        keys = self._broker.keys
+        slots, holds = await self._broker.ask(
+            [(b"ZRANGE", keys.slots(self._stage), 0, -1), (b"HGETALL", keys.hold_info(self._stage))]
+        )
+        found = [text_in(slot).rsplit("\n", 2) for slot in slots] if isinstance(slots, list) else []
+        for key, hold in pairs(holds) if isinstance(holds, list) else ():
+            found.append([text_in(key), *(*text_in(hold).split(" "), "", "", "")[2].split("|", 1)])
+        return [Started(*each) for each in found if len(each) == 3 and each[1] in workers]
 
     async def dequeue(self, keys: Iterable[str], *, sweep: bool = False, token: str = "") -> list[str]:
         """Wake messages that queue for these keys, as many as may start. Returns the keys with more to wake at once.
@@ -177,5 +191,6 @@ def _limits(rate: Rate) -> tuple[int, int, int]:
     return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
 
 
-def _slot(delivery: Delivery) -> str:
-    return f"{delivery.edge}|{delivery.entry_id.decode()}"
+def slot_of(edge: str, entry_id: bytes) -> str:
+    """The name of a message among slots and probes."""
+    return f"{edge}|{entry_id.decode()}"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
+from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict, slot_of
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
@@ -99,6 +99,8 @@ class Pacer:
         self._paces: dict[str, tuple[float, float]] = {}  # what ctx.pace() asked for, and how long Redis keeps it
         self._news = asyncio.Event()
         self._swept_at = 0.0
+        self._broker = broker
+        self._losses = 0  # of its connections, of which any may have been that to a primary that has died
 
     # Before
 
@@ -145,7 +147,7 @@ class Pacer:
             again, missed = True, {grant.entry: grant.start.for_redis for grant in lapsed}
             asked = [(grant.key, grant.delivery) for grant in lapsed]
         for grant in lapsed:
-            self._finished.append(Finished(grant.key, grant.worker, grant.delivery, 0.0, Verdict.NOT_RUN))
+            self._finished.append(Finished(grant.key, grant.worker, slot_of(*grant.entry), 0.0, Verdict.NOT_RUN))
             self._news.set()
             granted[grant.entry] = grant._replace(reservation=Reservation(_LATE_SECONDS, is_postponed=True))
         return [granted[entry] for entry in entries]
@@ -218,7 +220,7 @@ class Pacer:
         self._starts.pop(entry, None)
         started = self._started.pop(entry, None)
         if started is not None:
-            self._finished.append(Finished(*started, delivery, took_seconds, verdict))
+            self._finished.append(Finished(*started, slot_of(*entry), took_seconds, verdict))
             self._news.set()
 
     def queued(self, keys: Iterable[str | None]) -> None:
@@ -235,6 +237,8 @@ class Pacer:
             if is_due:
                 self._swept_at = self._now()
             await self.flush(sweep=is_due)
+            if is_due and self._broker.losses != self._losses:
+                await self._free_forgotten()
             if is_due and self._rate.by is not None:
                 await self._forget()
 
@@ -251,6 +255,23 @@ class Pacer:
             if keys or sweep:
                 dequeue = partial(self._limiter.dequeue, sorted(keys), sweep=sweep, token=new_token())
                 self.queued(await retry_until_available(self._world, dequeue, what=what))
+
+    async def _free_forgotten(self) -> None:
+        """Free what Redis takes for started here and is not: a failover may have forgotten that it has finished.
+
+        No other worker does so while this one lives, and its key would be blocked.
+        """
+        self._losses = self._broker.losses
+        async with self._reserving, self._calling:  # what is reserved or freed meanwhile would be taken for forgotten
+            names = self._identity.names
+            what = f"returning turns in {self._stage.name}"
+            taken = await retry_until_available(self._world, partial(self._limiter.started_by, names), what=what)
+            known = {each[:3] for each in self._finished}
+            known |= {(key, worker, slot_of(*entry)) for entry, (key, worker) in self._started.items()}
+            ended = [Finished(*each, 0.0, Verdict.NOT_RUN) for each in taken if each not in known]
+            if ended:
+                finish = partial(self._limiter.finish, ended, token=self._limiter.new_token())
+                self.queued(await retry_until_available(self._world, finish, what=what))
 
     async def _forget(self) -> None:
         """Forget unused keys: continue while many are found, but not for long."""
