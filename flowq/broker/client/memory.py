@@ -28,7 +28,8 @@ class MemoryDialer:
 
     async def dial(self) -> MemoryConnection:
         """A new connection to the fake server."""
-        fake = self._make(server=self._server, db=0, protocol=2)
+        # With a timeout of its own it would use wait_for(), which swallows cancellations until Python 3.12.
+        fake = self._make(server=self._server, db=0, protocol=2, socket_timeout=None)
         await fake.connect()
         return MemoryConnection(fake)
 
