@@ -152,8 +152,9 @@ class Limiter:
         slots, holds = await self._broker.ask(
             [(b"ZRANGE", keys.slots(self._stage), 0, -1), (b"HGETALL", keys.hold_info(self._stage))]
         )
-        found = [text_in(slot).rsplit("\n", 2) for slot in slots] if isinstance(slots, list) else []
-        for key, hold in pairs(holds) if isinstance(holds, list) else ():
+        # Keys of another type are another program's.
+        found = [] if isinstance(slots, Exception) else [text_in(slot).rsplit("\n", 2) for slot in slots]
+        for key, hold in () if isinstance(holds, Exception) else pairs(holds):
             found.append([text_in(key), *(*text_in(hold).split(" "), "", "", "")[2].split("|", 1)])
         return [Started(*each) for each in found if len(each) == 3 and each[1] in workers]
 
