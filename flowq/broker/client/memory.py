@@ -48,6 +48,7 @@ class MemoryConnection:
     async def ask(self, request: bytes, n_replies: int, *, timeout_seconds: float) -> list[Any]:
         async with asyncio.timeout(timeout_seconds):
             await self._fake.send_packed_command(request, check_health=False)
+            await asyncio.sleep(0)  # replies are there at once: a caller that never waits would keep all others waiting
             return [await self._reply() for _ in range(n_replies)]
 
     async def _reply(self) -> Any:
