@@ -18,7 +18,7 @@ def with_resources(plan: Plan, values: Mapping[Resource[Any], Any]) -> Plan:
     Raises UsageError for a resource that no stage and no other resource of the plan uses.
     """
     if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"resources=: {values!r} is no dict", hint="resources={client: FakeClient()}")
+        raise UsageError(f"resources=: {values!r} is not a dict", hint="resources={client: FakeClient()}")
     for resource in values:
         if not isinstance(resource, Resource):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"resources=: {resource!r} is not a resource", hint="resources={client: FakeClient()}")

@@ -58,7 +58,7 @@ class Scene:
         return self.home.primary_of(self.keys(shard))
 
     async def let_it_crawl(self, least_seconds: float, most_seconds: float) -> None:
-        """Pace faults and outages. Nothing is awaited: the next fault shall find the crawl wherever it is by then."""
+        """Let some time pass between faults, or during one: it must meet the crawl in any state."""
         await asyncio.sleep(self.roll.uniform(least_seconds, most_seconds))
 
     async def whole(self) -> None:

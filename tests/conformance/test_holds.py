@@ -15,21 +15,21 @@ async def test_nothing_of_a_held_key_starts_and_other_keys_do(worker: Worker) ->
     one, two = await given(worker, 2)
     paced = limiter(worker, Rate(FAST))
 
-    assert round(await paced.hold("a", 60.0, "HTTP 429"), -1) == 60
+    assert 50 < await paced.hold("a", 60.0, "HTTP 429") <= 60
 
     assert await asked(paced, worker, one) == [QUEUES]
     assert await asked(paced, worker, two, key="b") == [Reservation()]
     (held,) = await KeyInspection(worker.broker).held(["parse"])
     assert (held.stage, held.key, held.reason, held.repeats, held.waiting) == ("parse", "a", "HTTP 429", 0, 0)
-    assert round(held.seconds_left, -1) == 60
+    assert 50 < held.seconds_left <= 60
 
 
 async def test_while_a_hold_lasts_it_is_only_made_longer(worker: Worker) -> None:
     paced = limiter(worker, Rate(FAST))
     await paced.hold("a", 60.0, "")
 
-    assert round(await paced.hold("a", 5.0, ""), -1) == 60
-    assert round(await paced.hold("a", 90.0, ""), -1) == 90
+    assert 50 < await paced.hold("a", 5.0, "") <= 60
+    assert 80 < await paced.hold("a", 90.0, "") <= 90
 
 
 async def test_after_a_hold_one_message_tries_the_key_and_its_success_calls_the_others(worker: Worker) -> None:

@@ -38,12 +38,12 @@ async def seeds() -> AsyncIterator[Link]:
     for n in range(20_000):
         yield Link(url=f"http://{HOSTS[n % 3]}/c3ref/{n}.html", host=HOSTS[n % 3])
         if n > 300:
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.03)  # a source that goes on while someone watches
 
 @stage(dedup="url", rate=Rate(30, by="host"), concurrency=8, maxsize=10_000)
 async def fetch(link: Link) -> Page:
     n = hash(link.url) % 100
-    await asyncio.sleep(0.02 + random.random() ** 3 / 4)
+    await asyncio.sleep(0.02 + random.random() ** 3 / 4)  # the work of this stage
     if link.host.startswith("archive") and n < 8:
         raise RetryLater("HTTP 429", after=40, hold="host")
     if n < 14:

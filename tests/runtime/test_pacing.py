@@ -59,50 +59,46 @@ async def test_a_key_that_must_wait_holds_no_slot_of_the_stage(lab: Lab) -> None
 
 async def test_a_slot_is_free_again_though_a_failover_forgets_that_it_was_freed(lab: Lab) -> None:
     slots: list[bytes] = []
-    done: list[int] = []
 
     @stage(rate=Rate(FAST, by="host", concurrency=1))
     async def fetch(call: Call) -> None:
         slots.extend(await lab.command(b"ZRANGE", keys.slots("fetch"), 0, -1))
-        done.append(call.n)
 
     pipeline = Pipeline("p", fetch)
     keys = lab.broker(pipeline).keys
     async with lab.running(pipeline):
-        await lab.push(pipeline, fetch, *calls(a=1))
-        await eventually(lambda: done and is_empty(lab, keys.slots("fetch")))
+        await handled(lab, pipeline, 1, leaving=keys.slots("fetch"))
         await fail_over_forgetting(lab, (b"ZADD", keys.slots("fetch"), 0, slots[0]))
-        await lab.push(pipeline, fetch, *calls(a=1))
-
-        await eventually(lambda: len(done) == 2)
+        await handled(lab, pipeline, 2, leaving=keys.slots("fetch"))
 
 
 async def test_a_hold_ends_though_a_failover_forgets_that_it_has_ended(lab: Lab) -> None:
     holds: list[bytes] = []
-    done: list[int] = []
 
     @stage(rate=Rate(FAST, by="host"), retry=Retry(attempts=2))
     async def fetch(call: Call) -> None:
-        if not holds:
-            holds.append(b"")
+        hold = await lab.command(b"HGET", keys.hold_info("fetch"), "a")
+        if hold is None:
             raise RetryLater("busy", after=0.1, hold="host")
-        holds.append(await lab.command(b"HGET", keys.hold_info("fetch"), "a") or holds[-1])
-        done.append(call.n)
+        holds.append(hold)
 
     pipeline = Pipeline("p", fetch)
     keys = lab.broker(pipeline).keys
     async with lab.running(pipeline):
-        await lab.push(pipeline, fetch, *calls(a=1))
-        await eventually(lambda: done and is_empty(lab, keys.hold_info("fetch")))
-        hold = (b"HSET", keys.hold_info("fetch"), "a", holds[1]), (b"ZADD", keys.held_until("fetch"), 1, "a")
+        await handled(lab, pipeline, 1, leaving=keys.hold_info("fetch"))
+        hold = (b"HSET", keys.hold_info("fetch"), "a", holds[0]), (b"ZADD", keys.held_until("fetch"), 1, "a")
         await fail_over_forgetting(lab, *hold)
-        await lab.push(pipeline, fetch, *calls(a=1))
-
-        await eventually(lambda: len(done) == 2)
+        await handled(lab, pipeline, 2, leaving=keys.hold_info("fetch"))
 
 
-async def is_empty(lab: Lab, key: str) -> bool:
-    return not await lab.command(b"EXISTS", key)
+async def handled(lab: Lab, pipeline: Pipeline, n: int, *, leaving: str) -> None:
+    """Push one message of a key. Return once `n` are done in all, and a key of Redis is gone again."""
+    await lab.push(pipeline, "fetch", *calls(a=1))
+
+    async def is_over() -> bool:
+        return (await lab.balance(pipeline))["fetch"].ok == n and not await lab.command(b"EXISTS", leaving)
+
+    await eventually(is_over)
 
 
 async def fail_over_forgetting(lab: Lab, *before: tuple[Any, ...]) -> None:

@@ -49,7 +49,7 @@ def test_a_fault_at_a_stage_that_does_not_exist_is_refused(fault: Fault) -> None
     [
         ({"faults": ["crash"]}, "'crash' is not a fault"),
         ({"resources": {"client": 1}}, "'client' is not a resource"),
-        ({"resources": ["client"]}, "is no dict"),
+        ({"resources": ["client"]}, "is not a dict"),
         ({"start": "2030"}, "start=2030 has no time zone"),
         ({"faults": Restart()}, "takes a list of faults"),
         ({"seed": "seven"}, "a seed is a whole number, not 'seven'"),

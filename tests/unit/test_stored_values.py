@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowq.broker import records
-from flowq.broker.inspection.pacing_keys import parse_hold
+from flowq.broker.flow_control.limiter import parse_hold
 from flowq.broker.inspection.throughput_records import PeriodRecord
 from flowq.broker.keys import is_edge
 from flowq.broker.migration.recorded_plan import recorded_edge

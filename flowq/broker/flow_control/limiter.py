@@ -12,7 +12,7 @@ from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
-from flowq.delivery.stored import text_in
+from flowq.delivery.stored import count_in, text_in
 
 LONGEST_PACE_SECONDS = 60.0
 PACE_KEPT_SECONDS = 3600.0  # after the last start of its key
@@ -44,8 +44,16 @@ class Verdict(Enum):
     NOT_RUN = b"n"
 
 
+class Hold(NamedTuple):
+    """What Redis notes of a held key. `prober`: the worker and message that test whether the key works again."""
+
+    repeats: int
+    prober: str
+    reason: str
+
+
 class Started(NamedTuple):
-    """A message that may have a slot of its key, or probe it: `message` is its edge and entry id."""
+    """A message that has a slot of its key, or probes it. `message`: its edge and entry id, as `slot_of` returns."""
 
     key: str
     worker: str
@@ -53,7 +61,7 @@ class Started(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The end of one that had a reservation."""
+    """The end of a message that had a reservation."""
 
     key: str
     worker: str
@@ -147,15 +155,15 @@ class Limiter:
         return [text_in(key) for key in queued]
 
     async def started_by(self, workers: Collection[str]) -> list[Started]:
-        """What Redis takes for started by these workers: messages with slots, and those that probe a held key."""
+        """The messages that, as Redis has it, these workers are running: those with a slot, and those that probe."""
         keys = self._broker.keys
         slots, holds = await self._broker.ask(
             [(b"ZRANGE", keys.slots(self._stage), 0, -1), (b"HGETALL", keys.hold_info(self._stage))]
         )
-        # Keys of another type are another program's.
+        # A key of another type belongs to another program.
         found = [] if isinstance(slots, Exception) else [text_in(slot).rsplit("\n", 2) for slot in slots]
         for key, hold in () if isinstance(holds, Exception) else pairs(holds):
-            found.append([text_in(key), *(*text_in(hold).split(" "), "", "", "")[2].split("|", 1)])
+            found.append([text_in(key), *parse_hold(hold).prober.split("|", 1)])
         return [Started(*each) for each in found if len(each) == 3 and each[1] in workers]
 
     async def dequeue(self, keys: Iterable[str], *, sweep: bool = False, token: str = "") -> list[str]:
@@ -190,6 +198,12 @@ class Limiter:
 def _limits(rate: Rate) -> tuple[int, int, int]:
     """Interval in microseconds, burst, concurrency (0: no limit)."""
     return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
+
+
+def parse_hold(raw: bytes) -> Hold:
+    """What is noted of a held key; nothing where it cannot be read."""
+    _, repeats, prober, reason = (*text_in(raw).split(" ", 3), "", "", "", "")[:4]
+    return Hold(max(0, count_in(repeats)), prober, reason)
 
 
 def slot_of(edge: str, entry_id: bytes) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from flowq.broker.client.connection import Command
 from flowq.broker.client.rounds import Rounds
+from flowq.broker.flow_control.limiter import parse_hold
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.stored import count_in, moment_in, text_in
+from flowq.delivery.stored import moment_in, text_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,10 @@ class KeyInspection:
         for stage, holds, ends in zip(stages, replies[::2], replies[1::2], strict=True):
             why = dict(_pairs(holds))
             for key, end in reversed(_pairs(ends)):
-                left, (repeats, reason) = moment_in(end) / 1000 - now, parse_hold(why.get(key, b""))
-                held.append(HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting=0))
+                left, hold = moment_in(end) / 1000 - now, parse_hold(why.get(key, b""))
+                held.append(
+                    HeldKey(stage, text_in(key), hold.reason, max(0.0, round(left, 3)), hold.repeats, waiting=0)
+                )
                 counting.append((b"ZLEXCOUNT", names.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key))
         counts = (yield counting) if counting else ()
         return [replace(each, waiting=_count(n)) for each, n in zip(held, counts, strict=True)]
@@ -75,9 +78,3 @@ def _pairs(reply: Any) -> list[tuple[Any, Any]]:
 
 def _count(reply: object) -> int:
     return reply if isinstance(reply, int) else 0
-
-
-def parse_hold(raw: bytes) -> tuple[int, str]:
-    """How often a key was held again, and why; nothing where the record of its hold cannot be read."""
-    _, repeats, _, reason = (*text_in(raw).split(" ", 3), "", "", "", "")[:4]
-    return max(0, count_in(repeats)), reason

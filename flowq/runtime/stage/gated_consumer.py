@@ -45,10 +45,7 @@ class GatedConsumer(Consumer):
         await super().close()
 
     async def _slot(self, number: int, handling: Handling | ProcessHandling) -> None:
-        """As in `Consumer`, also in what handlers see of each other's context.
-
-        A delivery is taken only once the gate is open: until then it can be handed back.
-        """
+        """As in `Consumer`. A delivery is taken only once the gate is open: until then it can be handed back."""
         AT_WORK.set(partial(self._at_work.__getitem__, number))
         at_first, handle = copy_context(), handling.handle
         while True:

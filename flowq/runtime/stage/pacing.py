@@ -100,7 +100,7 @@ class Pacer:
         self._news = asyncio.Event()
         self._swept_at = 0.0
         self._broker = broker
-        self._losses = 0  # of its connections, of which any may have been that to a primary that has died
+        self._losses = 0  # those of the broker that have been looked into
 
     # Before
 
@@ -257,18 +257,18 @@ class Pacer:
                 self.queued(await retry_until_available(self._world, dequeue, what=what))
 
     async def _free_forgotten(self) -> None:
-        """Free what Redis takes for started here and is not: a failover may have forgotten that it has finished.
+        """Free slots and probes of messages that have finished here: a failover may have forgotten that they were.
 
-        No other worker does so while this one lives, and its key would be blocked.
+        Other workers leave them alone while this one lives, and so their keys would stay blocked.
         """
         self._losses = self._broker.losses
-        async with self._reserving, self._calling:  # what is reserved or freed meanwhile would be taken for forgotten
-            names = self._identity.names
-            what = f"returning turns in {self._stage.name}"
-            taken = await retry_until_available(self._world, partial(self._limiter.started_by, names), what=what)
+        async with self._reserving, self._calling:  # else what is reserved or freed meanwhile would be freed as well
+            what = f"freeing slots of {self._stage.name}"
+            look = partial(self._limiter.started_by, self._identity.names)
+            started = await retry_until_available(self._world, look, what=what)
             known = {each[:3] for each in self._finished}
             known |= {(key, worker, slot_of(*entry)) for entry, (key, worker) in self._started.items()}
-            ended = [Finished(*each, 0.0, Verdict.NOT_RUN) for each in taken if each not in known]
+            ended = [Finished(*each, 0.0, Verdict.NOT_RUN) for each in started if each not in known]
             if ended:
                 finish = partial(self._limiter.finish, ended, token=self._limiter.new_token())
                 self.queued(await retry_until_available(self._world, finish, what=what))

@@ -27,8 +27,8 @@ class PassingConsumer(GatedConsumer):
     What lives elsewhere is settled with itself as its only output, before its handler is called. It is not kept for a
     replay here, and its body stays in the claim store: it has not come to its end.
 
-    What was put back to run again stays, even if it lives elsewhere since the number of shards has changed: there its
-    value has been seen, and it would be dropped as a duplicate of itself.
+    A message that was put back to run again stays, even if it lives elsewhere since the number of shards changed: its
+    value has been seen there, so that it would be dropped as a duplicate of itself.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ def raises_retry(
         if not isinstance(meant, RetryLater):
             raise
         _check_reason(meant, match)
-        if expected_seconds is not None and not isclose(meant.after, expected_seconds):  # 0.1 + 0.2 is no 0.3
+        if expected_seconds is not None and not isclose(meant.after, expected_seconds):  # 0.1 + 0.2 is not exactly 0.3
             raise NotAsExpected(f"{error_repr(meant)} waits {meant.after:g} s, not {expected_seconds:g} s") from error
         if hold not in (None, meant.hold):
             held = "holds nothing" if meant.hold is None else f"holds {meant.hold!r}"

@@ -126,6 +126,10 @@ class Lab:
         for broker in self.opened(n_shards).shards:
             await broker.answer(b"DEL", *(broker.keys.edge(f">{name}") for name in STAGES))
 
+    async def move(self, n_shards: int) -> None:
+        """Move to so many shards."""
+        await Resharding(self.opened(await read_layout(self.home) or 1), plan_of(n_shards)).carry_out()
+
     async def moved_before_death(self, n_shards: int, n_requests: int) -> bool:
         """Move to so many shards, in a process that dies at its n-th request; whether it was done by then."""
         dialer = MortalDialer(self._dialer, n_requests)

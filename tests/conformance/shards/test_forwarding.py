@@ -193,9 +193,9 @@ async def test_a_forwarder_that_is_cancelled_leaves_the_connection_to_the_others
     links = NodeLinks([shard.broker for shard in shards])
     link = await links.to(1)
     waiting = asyncio.create_task(link.call(b"BLPOP", b"nothing", 0.2, timeout_seconds=60))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # so that it is sent first
     behind = asyncio.create_task(link.call(b"PING", timeout_seconds=60))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # so that it waits for its turn
     waiting.cancel()
 
     assert await behind == b"PONG"
@@ -212,7 +212,7 @@ async def test_what_a_cancelled_forwarder_no_longer_hears_is_not_logged_as_an_er
     link = await links.to(1)
     waiting = asyncio.create_task(link.call(b"BLPOP", b"nothing", 60, timeout_seconds=60))
     before = asyncio.all_tasks()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # so that it is sent
     exchanges = asyncio.all_tasks() - before
     waiting.cancel()
     await asyncio.wait([waiting])
@@ -241,7 +241,7 @@ async def test_an_idle_forwarder_asks_at_most_ten_commands_a_second(real_dialer:
         await forwarder.flush_until_certain()
         before, loop = await _n_commands(source), asyncio.get_running_loop()
         began = loop.time()
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(3.0)  # the period that is measured
         n_commands, seconds = await _n_commands(source) - before, loop.time() - began
 
     await source.close()

@@ -27,11 +27,6 @@ async def lab(real_dialer: Dialer, keys: Keys) -> AsyncIterator[Lab]:
     await lab.close()
 
 
-async def move(lab: Lab, n_shards: int) -> None:
-    recorded = await read_layout(lab.home) or 1
-    await Resharding(lab.opened(recorded), plan_of(n_shards)).carry_out()
-
-
 async def move_and_forget(lab: Lab, dialer: Dialer, n_shards: int, word: bytes) -> None:
     """Move in one process, while the server forgets the first step that has this word."""
     forgetful = ForgetfulDialer(dialer, word, f"{lab.home.keys.namespace}:*")
@@ -59,7 +54,7 @@ async def test_messages_whose_giving_is_forgotten_are_given_again(lab: Lab, real
 
 async def test_values_that_shard_0_has_taken_over_stay_though_it_forgets_that(lab: Lab, real_dialer: Dialer) -> None:
     await lab.fill(0)
-    await move(lab, 6)
+    await lab.move(6)
     await remember(lab, range(N), 6)
 
     await move_and_forget(lab, real_dialer, 1, b"RENAME")
@@ -80,17 +75,17 @@ async def test_a_new_shard_is_in_the_run_though_it_forgets_that(lab: Lab, real_d
 
 async def test_what_a_move_to_one_shard_had_joined_is_forgotten_once_it_has_led_elsewhere(lab: Lab) -> None:
     await lab.fill(0)
-    await move(lab, 6)
+    await lab.move(6)
     await remember(lab, range(N), 6)
     n_requests = 100
     while not await lab.home.answer(b"EXISTS", lab.home.keys.seen("fetch") + ":joined"):
         assert not await lab.moved_before_death(1, n_requests)
         n_requests += 10
-    await move(lab, 8)
+    await lab.move(8)
     for broker in lab.opened(8).shards:  # as another run does
         await broker.answer(b"DEL", broker.keys.seen("fetch"))
     await remember(lab, range(N, 2 * N), 8)
 
-    await move(lab, 1)
+    await lab.move(1)
 
     assert [n for n in range(2 * N) if await lab.remembers("fetch", n, 1)] == [*range(N, 2 * N)]

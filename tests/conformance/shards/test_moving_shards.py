@@ -12,7 +12,7 @@ from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.inspection.merging.primaries import examine_primaries
 from flowq.broker.inspection.merging.shards_seen import hottest
 from flowq.broker.keys import Keys
-from flowq.broker.migration.resharding import OtherMove, Resharding, ShardsHoldSomething, WorkersAlive
+from flowq.broker.migration.resharding import OtherMove, ShardsHoldSomething, WorkersAlive
 from flowq.broker.publishing import Publishing
 from flowq.broker.records import pairs
 from flowq.broker.shards.layout import SHARDS_FIELD, WrongLayout, agree_on_layout, read_layout, read_move
@@ -34,11 +34,6 @@ async def lab(dialer: Dialer, keys: Keys) -> AsyncIterator[Lab]:
     await lab.close()
 
 
-async def move(lab: Lab, n_shards: int) -> None:
-    recorded = await read_layout(lab.home) or 1
-    await Resharding(lab.opened(recorded), plan_of(n_shards)).carry_out()
-
-
 def expected(n_shards: int) -> Counter[tuple[int, str, str, bool]]:
     return Counter(
         (home_of(name, page(n), n_shards) or 0, name, page(n).url, n in DELAYED) for name in STAGES for n in range(N)
@@ -49,7 +44,7 @@ async def test_messages_move_to_the_shards_of_their_keys_and_are_counted_there(l
     await lab.fill(N, delayed=DELAYED)
 
     for n_shards in (6, 12):
-        await move(lab, n_shards)
+        await lab.move(n_shards)
 
         assert await lab.messages(12) == expected(n_shards)
         stored = Counter((shard, f">{name}") for shard, name, _, _ in (await lab.messages(12)).elements())
@@ -61,7 +56,7 @@ async def test_what_stages_have_seen_is_remembered_where_its_messages_live(lab: 
     await lab.fill(N)
 
     for n_shards in (6, 12):
-        await move(lab, n_shards)
+        await lab.move(n_shards)
 
         for name in REMEMBERING:
             assert [n for n in range(N) if not await lab.remembers(name, n, n_shards)] == []
@@ -75,7 +70,7 @@ async def test_the_last_message_of_a_value_still_replaces_one_that_has_moved(
 ) -> None:
     await lab.fill(N, delayed=DELAYED)
     for n_shards in moves:
-        await move(lab, n_shards)
+        await lab.move(n_shards)
 
     assert [n for n in range(N) if await lab.remembers(name, n, moves[-1])] == [], "none is dropped"
 
@@ -92,7 +87,7 @@ async def test_rates_and_holds_move_with_their_keys(lab: Lab) -> None:
         await lab.home.answer(b"ZADD", keys.held_until("fetch"), 9, host)
     await lab.home.answer(b"HSET", keys.starts("count"), b"", b"5")
 
-    await move(lab, 6)
+    await lab.move(6)
 
     for broker in lab.opened(6).shards:
         own = sorted(host for host in hosts if shard_of(host.encode(), 6) == broker.shard)
@@ -116,7 +111,7 @@ async def test_two_messages_of_one_id_that_are_delayed_at_once_both_move(lab: La
     await lab.home.answer(b"DEL", keys.lease("first"))
     await worker.close()
 
-    await move(lab, 6)
+    await lab.move(6)
 
     assert shard_of(b"count", 6) != 0
     assert await lab.messages(6) == Counter((shard_of(b"count", 6), "count", page(n).url, True) for n in (1, 2))
@@ -147,9 +142,9 @@ async def test_programs_are_kept_out_while_a_move_is_unfinished(lab: Lab) -> Non
     with pytest.raises(WrongLayout, match="are being moved"):
         await agree_on_layout(lab.opened(4), 4)
     with pytest.raises(OtherMove):
-        await move(lab, 2)
+        await lab.move(2)
 
-    await move(lab, 4)
+    await lab.move(4)
     await agree_on_layout(lab.opened(4), 4)
 
 
@@ -162,7 +157,7 @@ async def test_a_key_of_another_type_stops_a_move_with_an_error_of_flowq(lab: La
         await broker.answer(b"SET", broker.keys.rate("fetch"), b"by another program")
 
     with pytest.raises(BrokerRefused):
-        await move(lab, 4)
+        await lab.move(4)
 
 
 @pytest.mark.parametrize("score", [b"inf", b"-inf", b"1e300"])
@@ -171,7 +166,7 @@ async def test_a_message_that_another_program_has_delayed_for_ever_moves_as_well
     for number in DELAYED:
         await lab.home.answer(b"ZADD", lab.home.keys.delayed(">count"), score, b"count-%d" % number)
 
-    await move(lab, 6)
+    await lab.move(6)
 
     assert await lab.messages(6) == expected(6)
 
@@ -181,13 +176,13 @@ async def test_a_shard_that_has_been_restored_from_before_a_move_agrees_again_af
     lab: Lab, layout: bytes
 ) -> None:
     await lab.fill(3)
-    await move(lab, 4)
+    await lab.move(4)
     before, restored = await lab.messages(4), lab.opened(4).shards[2]
     await restored.answer(b"HSET", restored.keys.heads, b"layout", layout)
     with pytest.raises(WrongLayout, match="are being moved"):
         await agree_on_layout(lab.opened(4), 4)
 
-    await move(lab, 4)
+    await lab.move(4)
 
     await agree_on_layout(lab.opened(4), 4)
     assert await lab.messages(4) == before
@@ -198,18 +193,18 @@ async def test_a_number_on_record_that_another_program_has_changed_moves_and_for
     lab: Lab, recorded: bytes | None
 ) -> None:
     await lab.fill(N, delayed=DELAYED)
-    await move(lab, 6)
+    await lab.move(6)
     plan = lab.home.keys.plan
     await lab.home.answer(b"HDEL", plan, SHARDS_FIELD)
     if recorded is not None:
         await lab.home.answer(b"HSET", plan, SHARDS_FIELD, recorded)
 
     with pytest.raises(WrongLayout) as refused:
-        await move(lab, 6)
+        await lab.move(6)
 
     assert f"HSET {plan} *shards 6" in str(refused.value)
     await lab.home.answer(b"HSET", plan, SHARDS_FIELD, 6)
-    await move(lab, 12)
+    await lab.move(12)
     assert await lab.messages(12) == expected(12)
     for name in REMEMBERING:
         assert [n for n in range(N) if not await lab.remembers(name, n, 12)] == []
@@ -217,12 +212,12 @@ async def test_a_number_on_record_that_another_program_has_changed_moves_and_for
 
 async def test_nothing_moves_while_a_worker_lives_in_any_shard(lab: Lab) -> None:
     await lab.fill(3)
-    await move(lab, 4)
+    await lab.move(4)
     before, there = await lab.messages(4), lab.opened(4).shards[3]
     await Workers(there).register("late", {}, lease_ms=600_000, heartbeat="1")
 
     with pytest.raises(WorkersAlive, match="late"):
-        await move(lab, 6)
+        await lab.move(6)
 
     assert await lab.messages(6) == before
     assert await read_layout(lab.home) == 4
@@ -236,14 +231,14 @@ async def test_a_process_that_lives_is_named_once(lab: Lab) -> None:
         await Workers(lab.home).register(name, facts, lease_ms=600_000, heartbeat="1")
 
     with pytest.raises(WorkersAlive, match="served by one:7:first\n"):
-        await move(lab, 4)
+        await lab.move(4)
 
 
 async def test_a_shard_is_not_called_busy_for_what_came_before_a_move(lab: Lab) -> None:
     await lab.fill(3)
     for counter in ("in:>fetch", "ok:fetch"):
         await lab.home.answer(b"HSET", lab.home.keys.stats, counter, 5000)
-    await move(lab, 4)
+    await lab.move(4)
     brokers = lab.opened(4).shards
 
     async def busy() -> list[int | None]:
@@ -258,33 +253,33 @@ async def test_a_shard_is_not_called_busy_for_what_came_before_a_move(lab: Lab) 
 
 async def test_shards_that_hold_something_do_not_go(lab: Lab) -> None:
     await lab.fill(3)
-    await move(lab, 4)
+    await lab.move(4)
     last = lab.opened(4).shards[3]
     await last.answer(b"XADD", last.keys.dead("parse"), b"*", b"b", b"dead")
 
     with pytest.raises(ShardsHoldSomething, match="1 dead letter"):
-        await move(lab, 3)
+        await lab.move(3)
 
     assert await read_layout(lab.home) == 4
 
 
 async def test_values_from_before_there_were_shards_move_beside_those_that_tell_their_shard(lab: Lab) -> None:
     await lab.fill(N)
-    await move(lab, 2)
+    await lab.move(2)
     first = lab.opened(2).shards[0]
     await first.answer(b"DEL", first.keys.seen("fetch"))  # as when all of it has expired
     new = [n for n in range(N, 2 * N) if not await lab.remembers("fetch", n, 2)]
     old = [n for n in range(N) if home_of("fetch", page(n), 2) == 1]
     assert {home_of("fetch", page(n), 5) for n in old} & {home_of("fetch", page(n), 5) for n in new} & {2, 3, 4}
 
-    await move(lab, 5)
+    await lab.move(5)
 
     assert [n for n in (*old, *new) if not await lab.remembers("fetch", n, 5)] == []
 
 
 async def test_shards_do_not_go_whose_remembered_values_would_not_fit_into_the_others(lab: Lab) -> None:
     await lab.fill(N)
-    await move(lab, 6)
+    await lab.move(6)
     first = lab.opened(6).shards[0]
     await first.answer(b"DEL", first.keys.seen("fetch"))  # as when all of it has expired
     for n in range(N, 2 * N):
@@ -292,11 +287,11 @@ async def test_shards_do_not_go_whose_remembered_values_would_not_fit_into_the_o
     await lab.empty(6)
 
     with pytest.raises(ShardsHoldSomething, match="values that fetch has seen"):
-        await move(lab, 2)
+        await lab.move(2)
 
     assert await read_layout(lab.home) == 6
     await agree_on_layout(lab.opened(6), 6)
-    await move(lab, 1)
+    await lab.move(1)
     seen = [n for n in range(N) if home_of("fetch", page(n), 6) != 0]
     assert [n for n in (*seen, *range(N, 2 * N)) if not await lab.remembers("fetch", n, 1)] == []
 
@@ -304,7 +299,7 @@ async def test_shards_do_not_go_whose_remembered_values_would_not_fit_into_the_o
 @pytest.mark.parametrize("n_left", [2, 1])
 async def test_values_that_have_expired_say_nothing_of_how_others_are_stored(lab: Lab, n_left: int) -> None:
     await lab.fill(N)
-    await move(lab, 6)
+    await lab.move(6)
     for broker in lab.opened(6).shards:
         key = broker.keys.seen_until("follow")
         *form, _, swept = (await broker.answer(b"HGET", key, b"about")).split(b" ")
@@ -314,7 +309,7 @@ async def test_values_that_have_expired_say_nothing_of_how_others_are_stored(lab
     assert [n for n in new if await lab.remembers("follow", n, 6)] == []
     await lab.empty(6)
 
-    await move(lab, n_left)
+    await lab.move(n_left)
 
     assert [n for n in new if not await lab.remembers("follow", n, n_left)] == []
 
@@ -322,7 +317,7 @@ async def test_values_that_have_expired_say_nothing_of_how_others_are_stored(lab
 @pytest.mark.parametrize("n_left", [2, 1])
 async def test_what_has_been_seen_since_there_are_shards_is_remembered_by_fewer(lab: Lab, n_left: int) -> None:
     await lab.fill(0)
-    await move(lab, 6)
+    await lab.move(6)
     assert [n for name in REMEMBERING for n in range(N) if await lab.remembers(name, n, 6)] == []
     await lab.empty(6)
 
@@ -337,10 +332,10 @@ async def test_what_has_been_seen_since_there_are_shards_is_remembered_by_fewer(
 @pytest.mark.parametrize("n_left", [2, 1])
 async def test_empty_shards_go_and_what_they_remember_moves(lab: Lab, n_left: int) -> None:
     await lab.fill(N)
-    await move(lab, 6)
+    await lab.move(6)
     await lab.empty(6)
 
-    await move(lab, n_left)
+    await lab.move(n_left)
 
     for name in REMEMBERING:
         assert [n for n in range(N) if not await lab.remembers(name, n, n_left)] == []
