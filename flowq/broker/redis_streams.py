@@ -140,7 +140,7 @@ class Broker:
         return reply
 
     async def now_ms(self) -> int:
-        """What its clock says, which all times of a pipeline go by, in milliseconds since 1970. Raises BrokerError."""
+        """The time by the clock of Redis, in milliseconds since 1970. Raises BrokerError."""
         seconds, microseconds = await self.answer(b"TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
 

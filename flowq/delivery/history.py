@@ -59,7 +59,7 @@ def put_back(header: Header, death: Death) -> Header:
 
 
 def replayed(header: Header) -> Header:
-    """The header with which a kept message runs again. Its deaths, often none, tell that it is no new message.
+    """The header with which a kept message runs again. Its record of deaths, even an empty one, says so.
 
     >>> was_put_back(Header("b7", "a1", "a1", 1)), was_put_back(replayed(Header("b7", "a1", "a1", 1)))
     (False, True)

@@ -94,7 +94,7 @@ XDEL {stream} 1-1
 DEL {string} {hash} {set} {zset} {stream}
 """.splitlines()
 
-# What a pipeline with several shards needs besides, to move them too, and one in a Cluster.
+# What a pipeline with several shards needs as well, also to change their number, and one in a Cluster.
 _PROBES_OF_SHARDS = "INFO replication", "WAITAOF 0 0 1", "ZSCAN {zset} 0"
 _PROBES_OF_CLUSTER = (["CLUSTER", "SLOTS"],)
 

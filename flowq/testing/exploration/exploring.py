@@ -94,7 +94,7 @@ async def explore(
     redis: the URL of a server, as the harness takes it (a fake one).
     on_progress: called after each seed with what has been tried so far (not called).
 
-    Raises Found, UsageError for no seeds and for what is no kind of fault, and whatever the harness raises for a
+    Raises Found, UsageError for fewer than one seed or an unknown kind of fault, and whatever the harness raises for a
     pipeline that it cannot run.
 
     >>> import asyncio, flowq
