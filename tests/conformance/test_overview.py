@@ -310,7 +310,7 @@ async def test_an_edge_has_its_arrivals_their_rate_and_their_age(worker: Worker)
     edge = found.edges[IN]
     assert (edge.in_total, edge.outstanding, edge.waiting, edge.duplicates) == (50, 40, 40, 0)
     assert edge.rate is not None
-    assert found.now_ms - after.now_ms <= 20 * 1000 / edge.rate <= found.now_ms - before.now_ms
+    assert 20_000 / (found.now_ms - before.now_ms) <= edge.rate <= 20_000 / (found.now_ms - after.now_ms)
     assert edge.oldest_seconds == pytest.approx((found.now_ms - (edge.waiting_since_ms or 0)) / 1000)
 
 

@@ -35,6 +35,12 @@ SMALL_TARGETS = """least => [...document.querySelectorAll('button, summary, sele
     .filter(each => Math.min(each.getBoundingClientRect().width, each.getBoundingClientRect().height) < least - 0.5)
     .map(each => each.outerHTML.slice(0, 120))"""
 
+COVERED_TOOLS = """() => [...document.querySelectorAll('.zoom .tool')].filter(tool => {
+    const { left, top, right, bottom } = tool.getBoundingClientRect();
+    const corners = [[left + 5, top + 5], [right - 5, top + 5], [left + 5, bottom - 5], [right - 5, bottom - 5]];
+    return corners.some(([x, y]) => document.elementFromPoint(x, y)?.closest('.tool') !== tool);
+}).length"""
+
 # An outline of its own, or one around all of the row or card that the link covers.
 FOCUS_IS_SEEN = """() => {
     const at = document.activeElement;
@@ -90,6 +96,22 @@ def test_all_click_targets_are_large_enough(served: WebPage, open_window: OpenWi
         small += [f"{width}: {target}" for target in page.evaluate(SMALL_TARGETS, least)]
 
     assert small == []
+
+
+def test_a_large_graph_covers_no_button_wherever_it_is_moved(served: WebPage, open_window: OpenWindow) -> None:
+    page = opened(open_window, served, "/p/catalogue")
+    places, covered = set[str | None](), list[str]()
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        for card in page.locator(".graph .card").all():
+            card.focus()  # which moves the graph
+            places.add(page.locator("#graph").get_attribute("viewBox"))
+            covered += [f"{width}: {card.get_attribute('id')}"] * page.evaluate(COVERED_TOOLS)
+    page.locator("#card-enrich_0").focus()
+    page.set_viewport_size({"width": 390, "height": 800})  # the upper edge now cuts its row
+
+    assert (covered, found_by_axe(page)) == ([], [])
+    assert len(places) > 5
 
 
 @pytest.mark.parametrize("path", ["/", "/p/scrape/s/fetch", "/p/scrape/dead", "/p/scrape/workers"])
