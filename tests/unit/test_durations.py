@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 import pytest
 
@@ -50,6 +51,11 @@ def test_text_that_is_no_duration_is_refused_where_it_is_written() -> None:
         Rate(600, per="1 minute")
     with pytest.raises(ValueError, match="'later' is not a duration"):
         RetryLater(after="later")
+
+
+def test_a_delay_of_a_type_that_is_no_duration_is_refused_with_a_remedy() -> None:
+    with pytest.raises(ValueError, match=r"datetime.timedelta\(seconds=30\) is not a duration; write a number"):
+        RetryLater(after=timedelta(seconds=30))  # type: ignore[arg-type]
 
 
 def test_bounds_written_as_text_must_not_contradict_each_other() -> None:
