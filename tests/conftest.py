@@ -11,13 +11,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.integration.project import Project
 from tests.redis_server import KINDS, Kind, RedisServer
 
 pytest_plugins = ["tests.body_stores"]
-settings.register_profile("flowq", deadline=None)  # a busy machine is no failure
+# A busy machine is no failure.
+settings.register_profile("flowq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flowq")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a shell has put into the background

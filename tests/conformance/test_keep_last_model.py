@@ -10,7 +10,7 @@ from typing import Literal
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowq.broker.client.connection import Dialer, UrlDialer
@@ -169,7 +169,7 @@ async def check(worker: Worker, model: Model) -> None:
 
 @pytest.mark.parametrize("kind", [None, *KINDS], ids=lambda kind: kind or "memory")
 @given(steps=STEPS, ttl_ms=st.sampled_from([None, 3_600_000]))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_any_history_is_what_the_model_says(
     steps: list[Step], ttl_ms: int | None, kind: Kind | None, redis_server: Servers
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowq.broker import scripts
@@ -294,7 +294,7 @@ def test_both_paths_answer_the_same_and_leave_the_same_in_redis(
 ) -> None:
     dialer = MemoryDialer() if kind == "memory" else UrlDialer(redis_server(kind).url)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=40)
     @given(STEPS)
     def check(steps: list[Push | Spoil]) -> None:
         asyncio.run(play(steps, dialer))

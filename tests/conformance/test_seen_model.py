@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowq.broker.client.connection import Dialer, UrlDialer
@@ -90,7 +90,7 @@ async def play(calls: list[list[int | None]], dialer: Dialer, memory: DedupMemor
     ),
     memory=st.sampled_from(MEMORIES),
 )
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_any_history_is_that_of_a_set(
     calls: list[list[int | None]], memory: DedupMemory, kind: Kind | None, redis_server: Servers
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -343,7 +343,7 @@ async def play(history: list[Entry], n_unread: int, order: str, random: Random, 
     order=st.sampled_from(["as read", "nearly in order", "reversed", "shuffled"]),
     random=st.randoms(use_true_random=False),
 )
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_whatever_happened_before_only_settled_entries_are_removed(
     history: list[Entry], n_unread: int, order: str, random: Random, kind: Kind | None, redis_server: Servers
 ) -> None:

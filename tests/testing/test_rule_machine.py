@@ -17,7 +17,7 @@ from flowq.errors import NotFound, UsageError
 from flowq.testing import Crash, Failover, Ledger, NotAsExpected, NotDrained, PipelineMachine, machine
 
 # The same examples in every run: whether a bug is found must not depend on luck.
-FEW = settings(max_examples=6, stateful_step_count=8, derandomize=True, database=None, deadline=None)
+FEW = settings(max_examples=6, stateful_step_count=8, derandomize=True, database=None)
 UNSHRUNK = settings(FEW, max_examples=200, phases=[Phase.generate])
 
 

@@ -19,7 +19,7 @@ from enum import Enum, IntEnum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from pydantic import (
     AfterValidator,
@@ -51,7 +51,7 @@ from flowq.testing.alone.lone_stage import LoneStage
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=25)
 
 
 class Color(Enum):

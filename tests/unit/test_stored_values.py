@@ -217,7 +217,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(raw=st.sampled_from(REAL) | mutated() | mutated() | st.binary(max_size=200) | st.sampled_from(ODD))
 def test_a_reader_gives_a_value_or_its_own_error(name: str, raw: bytes) -> None:
     read, errors = READERS[name]

@@ -91,7 +91,7 @@ def test_no_cards_overlap_and_every_line_ends_a_tip_before_its_card_and_crosses_
 
 
 @given(plans())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_this_holds_for_any_pipeline(drawn: Plan) -> None:
     assert_sound(drawn)
 

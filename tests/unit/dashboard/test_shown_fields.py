@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.dashboard.access.shown_conditions import conditions_in
@@ -81,7 +81,6 @@ def test_what_has_no_secrets_is_shown_as_it_is() -> None:
     assert ALL.of(message) == message
 
 
-@settings(deadline=None)
 @given(values)
 def test_an_edit_that_changes_nothing_keeps_every_secret(message: Any) -> None:
     seen = json.loads(json.dumps(ALL.of(message)))

@@ -39,7 +39,7 @@ def is_path(text: str) -> bool:
 
 
 @given(balances, rates, seconds, counts, st.none() | counts, st.lists(rates, max_size=80), st.lists(rates, max_size=60))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_whatever_the_figures_are_each_slot_is_a_short_text_without_nan(
     balance: StageBalance,
     rate: float | None,

@@ -62,7 +62,7 @@ def test_an_ordinary_message_is_whole() -> None:
     ]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.recursive(st.text(), lambda parts: st.lists(parts) | st.dictionaries(st.text(), parts)))
 def test_every_text_of_a_tree_prints(message: Any) -> None:
     assert all((node.name + node.text).isprintable() for node in nodes(message_tree(message).root))
@@ -110,7 +110,7 @@ def test_a_traceback_is_bounded_and_keeps_both_ends() -> None:
     assert lines[-1].text == "ValueError: last\\x1b[2J"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_a_copied_command_says_what_it_says(word: str) -> None:
     command = shell_command("printf", "%s", word)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.delivery.message import Arrival, Delivery, Header
@@ -23,7 +23,6 @@ def nearly_references() -> st.SearchStrategy[bytes]:
     return st.builds("{}/{} {}{}".format, folder, name, size, end).map(str.encode)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60) | nearly_references())
 def test_what_is_taken_for_a_reference_names_a_file_within_the_folder(raw: bytes) -> None:
     try:

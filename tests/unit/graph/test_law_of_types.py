@@ -273,7 +273,7 @@ def types_in(value: Any) -> Any:
     return type(value), [types_in(each) for each in held]
 
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @QUICK

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import networkx as nx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from flowq.delivery.policy import AckMode, Dedup, Rate
 from flowq.errors import UsageError
@@ -156,7 +156,6 @@ def test_details_that_do_not_fit_beside_a_long_name_continue_below_it() -> None:
 
 
 @given(plans())
-@settings(deadline=None)
 def test_the_tree_has_one_row_for_each_stage_and_shows_each_edge_once(drawn: Plan) -> None:
     lines = render(drawn).splitlines()
     rows = [word for line in lines for glyph, word in pairwise(line.split()) if glyph in "◉●■"]

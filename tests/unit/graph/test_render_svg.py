@@ -8,7 +8,7 @@ from itertools import combinations
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.kinds import Kind
@@ -86,7 +86,6 @@ def test_no_cards_overlap_and_every_line_goes_from_border_to_border_and_crosses_
 
 
 @given(plans())
-@settings(deadline=None)
 def test_this_holds_for_any_pipeline(drawn: Plan) -> None:
     assert_sound(drawn)
 
