@@ -60,6 +60,14 @@ class Authority:
         )
         return made
 
+    def redis_options(self, port: int) -> tuple[str, ...]:
+        """With these a Redis server speaks TLS at that port as well, with clients that need no certificate."""
+        mine = self.issue()
+        return (
+            *("--tls-port", str(port), "--tls-cert-file", str(mine.file), "--tls-key-file", str(mine.key)),
+            *("--tls-ca-cert-file", str(self.itself.file), "--tls-auth-clients", "no"),
+        )
+
     def _signed_by_itself(self, name: str, *extensions: str) -> Certificate:
         made = Certificate(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         _openssl(

@@ -21,12 +21,12 @@ def transit_words(shards: ShardsOverview) -> str:
 
 
 def server_words(address: str) -> str:
-    """A server as people name it: without scheme, login and database 0.
+    """A server as people name it: without scheme, login, options and database 0.
 
-    >>> server_words("redis://***@one:6379/0"), server_words("two:6379"), server_words("unix://***@/run/redis.sock")
-    ('one:6379', 'two:6379', '/run/redis.sock')
+    >>> server_words("rediss://***@one:6379/0?ssl_ca_certs=***"), server_words("two:6379"), server_words("unix:///run/3")
+    ('one:6379', 'two:6379', '/run/3')
     """
-    return address.rpartition("://")[2].rpartition("@")[2].removesuffix("/0")
+    return address.rpartition("://")[2].rpartition("@")[2].partition("?")[0].removesuffix("/0")
 
 
 def silent_words(silent: Iterable[SilentShard]) -> Iterator[str]:

@@ -67,14 +67,10 @@ async def test_a_sentinel_that_wants_a_password_and_is_given_none_is_refused_wit
 
 async def test_sentinels_may_speak_tls_while_the_primary_does_not(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    mine, port = authority.issue(), free_port()
-    tls = (
-        *("--tls-port", str(port), "--tls-cert-file", str(mine.file), "--tls-key-file", str(mine.key)),
-        *("--tls-ca-cert-file", str(authority.itself.file), "--tls-auth-clients", "no"),
-    )
+    port = free_port()
     with Node(kind="debian") as primary:
         config = f"sentinel monitor {SERVICE} {primary.host} {primary.port} 1"
-        with Node("--sentinel", *tls, kind="debian", config=config):
+        with Node("--sentinel", *authority.redis_options(port), kind="debian", config=config):
             url = f"redis+sentinel://localhost:{port}/{SERVICE}?sentinel_tls=yes"
             assert await pinged(f"{url}&sentinel_ssl_ca_certs={authority.itself.file}") == b"PONG"
             with pytest.raises(BrokerUnavailable, match="it is not signed by a trusted authority"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
@@ -12,7 +13,10 @@ from flowq.broker.client.topology import ClusterDialer
 from flowq.broker.open import open_broker
 from flowq.errors import BrokerUnavailable
 from flowq.settings import Settings
-from tests.faults.deployments import Cluster, cluster
+from flowq.wording.shard_words import server_words
+from tests.certificates import Authority
+from tests.faults.deployments import SLOTS, Cluster, Node, cluster, wait_for
+from tests.ports import free_port
 
 
 def settings(url: str) -> Settings:
@@ -66,6 +70,26 @@ def test_an_error_names_the_node_that_does_not_answer() -> None:
 
     with cluster() as nodes:
         asyncio.run(scenario(nodes))
+
+
+def test_shards_on_several_servers_and_on_a_cluster_are_reached_over_tls(tmp_path: Path) -> None:
+    authority, ports = Authority(tmp_path), [free_port(), free_port(), free_port()]
+    at = [f"localhost:{port}" for port in ports]
+    one, two, three = (authority.redis_options(port) for port in ports)
+
+    async def scenario(url: str) -> list[str]:
+        async with open_broker("lab", settings(f"{url}?ssl_ca_certs={authority.itself.file}"), 6) as broker:
+            for each in broker.shards:
+                await each.answer(b"SET", each.keys.probe, each.shard)
+            return [server_words(each.dialer.address).partition(" ")[0] for each in broker.shards]
+
+    with Node(*one, kind="debian"), Node(*two, kind="debian"):
+        assert asyncio.run(scenario(f"rediss+servers://{at[0]},{at[1]}")) == at[:2] * 3
+    cluster_of_one = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--tls-cluster", "yes")
+    with Node(*three, *cluster_of_one, kind="debian") as node:
+        node.call("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        wait_for(lambda: b"cluster_state:ok" in node.call("CLUSTER", "INFO"), "a cluster of one")
+        assert asyncio.run(scenario(f"rediss+cluster://{at[2]}")) == at[2:] * 6
 
 
 def test_a_slot_that_no_node_serves_is_told_from_nodes_that_do_not_run() -> None:

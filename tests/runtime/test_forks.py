@@ -68,9 +68,8 @@ def connections():  # of publishers, as the server sees them
 @pytest.fixture(scope="module")
 def tls_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     authority = Authority(tmp_path_factory.mktemp("authority"))
-    mine, port = authority.issue(), free_port()
-    options = ("--tls-port", str(port), "--tls-cert-file", str(mine.file), "--tls-key-file", str(mine.key))
-    with RedisServer("debian", *options, "--tls-ca-cert-file", str(authority.itself.file), "--tls-auth-clients", "no"):
+    port = free_port()
+    with RedisServer("debian", *authority.redis_options(port)):
         yield f"rediss://localhost:{port}/0?ssl_ca_certs={authority.itself.file}"
 
 
