@@ -170,7 +170,7 @@ def catalogue(branches: int = 9, length: int = 5) -> str:
 
 @contextmanager
 def scenes(*options: str, many_stages: bool = True) -> Iterator[WebPage]:
-    """The page of all of them, with two or three at work. `options` are those of `flowq dashboard`."""
+    """The page of all of them, with two or three at work and dead letters in one. `options`: of `flowq dashboard`."""
     pipelines = {"scrape": SCRAPE, "dispatch": DISPATCH, "thumbnails": THUMBNAILS, "invoices": INVOICES}
     if many_stages:
         pipelines["catalogue"] = catalogue()
@@ -179,4 +179,5 @@ def scenes(*options: str, many_stages: bool = True) -> Iterator[WebPage]:
         page.project.ok("pause", "invoices")
         for name in ["scrape", "dispatch", "catalogue"][: 2 + many_stages]:
             page.project.start("run", name)
+        page.process.wait_for(lambda: 'class="kinds"' in page.get("/p/scrape/dead").text)
         yield page
