@@ -137,6 +137,21 @@ def test_numbers_ids_and_the_order_of_lines_may_differ(shown: str, seen: str) ->
     assert same(shown, seen)
 
 
+def table_of_stages(cause: str, *columns: str, row: str) -> str:
+    titles = "stage cause in ok filtered dead waiting delayed running"
+    return f" {titles} {' '.join(columns)}\n scan {cause} {row}\n"
+
+
+def test_columns_of_stages_that_fit_by_chance_may_differ_and_what_a_stage_does_may_not() -> None:
+    slow = table_of_stages("! no worker", "oldest", "memory", "trend", row="5 0 0 0 5 0 0 4.5s 4.8 kB █")
+    fast = table_of_stages("! no worker", "retries", "oldest", "memory", row="5 0 0 0 5 0 0 0 - 688 B")
+
+    assert same(slow, fast)
+    assert not same(slow, fast.replace("no worker", "paused"))
+    assert not same(slow, fast.replace(" scan", " scans"))
+    assert not same(slow, fast.replace(" waiting", ""))
+
+
 @pytest.mark.parametrize(
     ("shown", "seen"),
     [("drained", "stopped"), ("error[FQ200]: no", "error[FQ201]: no"), ("HELLO\nWORLD", "HELLO"), ("", "oops")],

@@ -25,8 +25,9 @@ LEASE_SECONDS = 1.0
 class Survivor:
     """`work >> store` on a server of its own. Handlers of `work` wait while `gate` is closed."""
 
-    def __init__(self, server: DurableServer, namespace: str) -> None:
+    def __init__(self, server: DurableServer, namespace: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self.server = server
+        self.lease_seconds = lease_seconds
         self.lab = Lab.at(server.url, namespace)
         self.namespace = namespace
         self.runs: Counter[int] = Counter()
@@ -71,7 +72,12 @@ class Survivor:
     async def run(self) -> None:
         """Work until cancelled."""
         await flowq.run(
-            self.pipeline, redis=self.server.url, namespace=self.namespace, drain=False, lease=LEASE_SECONDS, grace=1.0
+            self.pipeline,
+            redis=self.server.url,
+            namespace=self.namespace,
+            drain=False,
+            lease=self.lease_seconds,
+            grace=1.0,
         )
 
     def registered(self) -> int:

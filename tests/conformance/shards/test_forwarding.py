@@ -210,7 +210,7 @@ async def test_what_a_cancelled_forwarder_no_longer_hears_is_not_logged_as_an_er
     asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
     links = NodeLinks([shard.broker for shard in shards])
     link = await links.to(1)
-    waiting = asyncio.create_task(link.call(b"BLPOP", b"nothing", 60, timeout_seconds=60))
+    waiting = asyncio.create_task(link.call(b"BLPOP", b"nothing", 3, timeout_seconds=60))
     before = asyncio.all_tasks()
     await asyncio.sleep(0)  # so that it is sent
     exchanges = asyncio.all_tasks() - before
