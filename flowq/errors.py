@@ -283,7 +283,7 @@ class RetryLater(Exception):
     and the retry does not count as an attempt: the fault is with the host, not with the message. Without `hold` the
     retry counts as an attempt, so a message that keeps asking for one becomes a dead letter.
 
-    The attribute `after` holds seconds. Raises ValueError for what is not a duration, and for an infinite number.
+    The attribute `after` holds seconds. Raises ValueError for anything but a duration, and for an infinite number.
 
     >>> raise RetryLater("throttled", after="30s", hold="host")
     Traceback (most recent call last):

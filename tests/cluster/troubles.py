@@ -59,7 +59,7 @@ class Scene:
 
     async def let_it_crawl(self, least_seconds: float, most_seconds: float) -> None:
         """Let some time pass between faults, or during one: it must meet the crawl in any state."""
-        await asyncio.sleep(self.roll.uniform(least_seconds, most_seconds))
+        await asyncio.sleep(self.roll.uniform(least_seconds, most_seconds))  # by chance; no claim depends on it
 
     async def whole(self) -> None:
         await asyncio.to_thread(self.home.wait_until_whole)

@@ -30,15 +30,19 @@ def masked(output: str) -> list[str]:
         for mask, instead in _MASKS:
             line = mask.sub(instead, line)
         if not _PROGRESS.match(line):
-            lines.append(_without_optional_columns(line.strip()))
-    return lines
+            lines.append(line.strip())
+    has_stages = any(_are_titles_of_stages(line) for line in lines)
+    return [_without_optional_columns(line) for line in lines] if has_stages else lines
+
+
+def _are_titles_of_stages(line: str) -> bool:
+    return set(line.split()) >= _ALWAYS_SHOWN
 
 
 def _without_optional_columns(line: str) -> str:
     """A row of the table of stages, or its titles, as if only those columns were there that always are."""
-    titles = line.split()
-    if set(titles) >= _ALWAYS_SHOWN:
-        return " ".join(title for title in titles if title in _ALWAYS_SHOWN)
+    if _are_titles_of_stages(line):
+        return " ".join(title for title in line.split() if title in _ALWAYS_SHOWN)
     return _CELLS.sub("# ", line).strip()
 
 

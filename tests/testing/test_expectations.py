@@ -6,18 +6,7 @@ import pytest
 
 from flowq import Pipeline, Retry, stage
 from flowq.testing import NeverCompared, NotAsExpected, harness
-
-
-@stage
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@stage
-async def keep(number: int) -> None: ...
-
-
-NUMBERS = Pipeline("numbers", double >> keep)
+from tests.testing.doubled_numbers import NUMBERS, double, keep
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, resource, stage, use
 from flowq.errors import UsageError
 from flowq.testing import NotAsExpected, harness
+from tests.testing.doubled_numbers import NUMBERS, double, keep
 
 
 class Page(BaseModel):
@@ -26,18 +27,6 @@ class Page(BaseModel):
 @dataclass
 class Link:
     url: str
-
-
-@stage
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@stage
-async def keep(number: int) -> None: ...
-
-
-NUMBERS = Pipeline("numbers", double >> keep)
 
 
 async def test_what_is_fed_comes_out_at_the_end_in_order() -> None:

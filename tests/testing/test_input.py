@@ -9,23 +9,12 @@ from typing import Any
 
 import pytest
 
-from flowq import Pipeline, source, stage
+from flowq import Pipeline, source
 from flowq.errors import EncodeError, NotFound, UsageError
 from flowq.runtime.sources.source_runner import SourceFailed
 from flowq.testing import Crash, Refuse, Restart, Stall, harness
 from flowq.testing.faults import Fault
-
-
-@stage
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@stage
-async def keep(number: int) -> None: ...
-
-
-NUMBERS = Pipeline("numbers", double >> keep)
+from tests.testing.doubled_numbers import NUMBERS, double, keep
 
 
 async def test_a_message_that_the_stage_does_not_accept_is_refused() -> None:

@@ -34,6 +34,7 @@ from flowq.testing.faults import Fault, Point, RefusedWith
 from flowq.testing.scenario import Scenario
 from flowq.testing.simulated_pipeline import SimulatedPipeline
 from flowq.testing.simulation.settle_calls import Settlement
+from tests.testing.doubled_numbers import NUMBERS, double, keep
 
 SEEDS = range(int(os.environ.get("FLOWQ_SEEDS", "1")))
 INPUTS = [*range(16), 3, 4]
@@ -150,18 +151,6 @@ async def test_after_a_failover_the_balance_adds_up_and_nothing_is_left_behind(f
 
 
 # What is wrong is noticed
-
-
-@stage
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@stage
-async def keep(number: int) -> None: ...
-
-
-NUMBERS = Pipeline("numbers", double >> keep)
 
 
 @asynccontextmanager
